@@ -1,0 +1,2 @@
+//! The database operator.
+fn main() {}

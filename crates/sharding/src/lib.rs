@@ -1,1 +1,11 @@
-//! Placeholder.
+//! Which part of the fleet a Database belongs to. For now only the words that must never change:
+//! [`bucket`] (a fixed partition of all Databases) and [`epoch`] (since when a bucket has its owner).
+//!
+//! Promise: [`bucket_of`] gives the same answer in every version of the binary, for ever. Labels on objects in
+//! running clusters hold its results; `tests/golden_buckets.txt` pins it.
+
+pub mod bucket;
+pub mod epoch;
+
+pub use bucket::{BUCKETS, Bucket, BucketError, bucket_of, hash_of};
+pub use epoch::{Epoch, EpochError};

@@ -1,0 +1,172 @@
+//! The closed words that may label a series. Labels are enums, so no name of an object can ever become one.
+
+/// A label with a fixed set of values.
+pub trait Label: Copy + 'static {
+    /// All values, in the order of [`Label::index`].
+    const ALL: &'static [Self];
+    /// The value as it is shown. Stable: dashboards and alerts use it.
+    fn label(self) -> &'static str;
+    /// Its place in [`Label::ALL`].
+    fn index(self) -> usize;
+}
+
+/// Defines a label from one table of values, so that none can be forgotten in [`Label::ALL`].
+macro_rules! label {
+    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$variant_meta])* $variant,)+ }
+
+        impl Label for $name {
+            const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            fn label(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+label! {
+    /// A step of one reconcile, in order.
+    Step {
+        /// Read from the caches what the Database refers to.
+        Dereference = "dereference",
+        /// Check the intent.
+        Validate = "validate",
+        /// Compute what must be done.
+        Plan = "plan",
+        /// Write the children.
+        Apply = "apply",
+        /// Write the status.
+        Report = "report",
+    }
+}
+
+label! {
+    /// What a step, or a whole reconcile, concluded.
+    Outcome {
+        /// It did what it should, also if that was nothing.
+        Success = "success",
+        /// The user must act: the intent is refused by a rule. Not a fault of the operator.
+        Refused = "refused",
+        /// It failed and will be tried again. Worth an alert if it lasts.
+        Error = "error",
+        /// It was dropped half-way: ownership lost, shutdown, or a defect.
+        Abandoned = "abandoned",
+    }
+}
+
+label! {
+    /// Why something failed, by what happens next.
+    ErrorType {
+        /// Proven: only a change of the intent helps.
+        User = "user",
+        /// Proven: only a change of the intent helps, although the intent is valid.
+        Permanent = "permanent",
+        /// Somebody else wrote first: read again.
+        Conflict = "conflict",
+        /// The API server asked for less.
+        Throttled = "throttled",
+        /// A quota is used up.
+        Quota = "quota",
+        /// A database, or something else outside, does not answer.
+        Unreachable = "unreachable",
+        /// Going on could lose data: a person must look.
+        Safety = "safety",
+        /// Another replica owns the Database now.
+        LostOwnership = "lost_ownership",
+        /// Anything else. Unknown errors may pass.
+        Transient = "transient",
+    }
+}
+
+label! {
+    /// A kind of write to the API server.
+    Action {
+        /// An object that is created and never applied: credentials, volumes.
+        CreateOnce = "create_once",
+        /// A server-side apply of a child.
+        Apply = "apply",
+        /// A patch of a child: a volume's size, a pod's role.
+        Patch = "patch",
+        /// The deletion of a child.
+        Delete = "delete",
+        /// The deletion of a pod, so that it starts anew.
+        RestartPod = "restart_pod",
+        /// Finalizer and labels on the Database.
+        Stamp = "stamp",
+        /// An accepted spec, kept as a `ControllerRevision`; also the removal of an old one.
+        Revision = "revision",
+        /// The status of the Database.
+        Status = "status",
+        /// An event.
+        Event = "event",
+    }
+}
+
+label! {
+    /// How a write ended.
+    WriteOutcome {
+        /// The API server accepted it.
+        Success = "success",
+        /// Refused, because the object is not what it was taken to be (409).
+        Conflict = "conflict",
+        /// Refused by a rule or for want of permission (403, 422 and other 4xx).
+        Refused = "refused",
+        /// Asked to come back later (429).
+        Throttled = "throttled",
+        /// No answer, or the API server's own fault (5xx).
+        Error = "error",
+    }
+}
+
+label! {
+    /// The summary of a Database's state.
+    Phase {
+        /// Seen, nothing made yet.
+        Pending = "Pending",
+        /// Its children are being made.
+        Creating = "Creating",
+        /// It answers.
+        Ready = "Ready",
+        /// A change is under way.
+        Updating = "Updating",
+        /// It is being deleted.
+        Deleting = "Deleting",
+        /// It needs a person.
+        Failed = "Failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn check<L: Label + PartialEq + std::fmt::Debug>() {
+        let labels: BTreeSet<_> = L::ALL.iter().map(|value| value.label()).collect();
+        assert_eq!(
+            labels.len(),
+            L::ALL.len(),
+            "two values would share a series: {:?}",
+            L::ALL
+        );
+        for (index, value) in L::ALL.iter().enumerate() {
+            assert_eq!(value.index(), index, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn every_value_has_its_own_label_and_place() {
+        check::<Step>();
+        check::<Outcome>();
+        check::<ErrorType>();
+        check::<Action>();
+        check::<WriteOutcome>();
+        check::<Phase>();
+    }
+}

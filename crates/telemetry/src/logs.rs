@@ -1,0 +1,143 @@
+//! Logs, to standard error: standard output belongs to what a command prints.
+
+use std::io::{self, IsTerminal};
+
+use tracing::Subscriber;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// One JSON object per line, for machines.
+    #[default]
+    Json,
+    /// One line of text, for people.
+    Pretty,
+}
+
+/// Why logs could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The filter is not one.
+    #[error("log filter {filter:?} is invalid: {reason}; examples: info, debug, info,controller=debug")]
+    Filter {
+        /// What was asked for.
+        filter: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Logs were set up before. A defect.
+    #[error("logs are set up already")]
+    Twice(#[source] tracing_subscriber::util::TryInitError),
+}
+
+/// Checks a filter: a level (`info`), or levels by module (`info,controller=debug`).
+pub fn check_filter(filter: &str) -> Result<(), LogError> {
+    parse(filter).map(|_| ())
+}
+
+/// From now on, the process logs what `filter` lets through. To be called once.
+pub fn init_logs(format: Format, filter: &str) -> Result<(), LogError> {
+    let colours = io::stderr().is_terminal();
+    subscriber(format, filter, colours, io::stderr)?
+        .try_init()
+        .map_err(LogError::Twice)
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, LogError> {
+    EnvFilter::builder().parse(filter).map_err(|error| LogError::Filter {
+        filter: filter.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+fn subscriber<W>(
+    format: Format,
+    filter: &str,
+    colours: bool,
+    writer: W,
+) -> Result<Box<dyn Subscriber + Send + Sync>, LogError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filtered = tracing_subscriber::registry().with(parse(filter)?);
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    Ok(match format {
+        Format::Json => Box::new(filtered.with(layer.json().flatten_event(true).with_ansi(false))),
+        Format::Pretty => Box::new(filtered.with(layer.compact().with_ansi(colours))),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic").write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: Format, filter: &str, log: impl FnOnce()) -> String {
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let subscriber = subscriber(format, filter, false, move || writer.clone()).expect("a valid filter");
+        tracing::subscriber::with_default(subscriber, log);
+        String::from_utf8(buffer.0.lock().expect("no panic").clone()).expect("UTF-8")
+    }
+
+    #[test]
+    fn json_is_one_object_per_line_with_fields_and_spans() {
+        let text = logged(Format::Json, "info", || {
+            let span = tracing::info_span!("reconcile", database = "shop/orders");
+            span.in_scope(|| tracing::info!(writes = 3, "applied\nand \"quoted\""));
+        });
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 1, "{text}");
+        let line: serde_json::Value = serde_json::from_str(lines[0]).expect("JSON");
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["message"], "applied\nand \"quoted\"");
+        assert_eq!(line["writes"], 3);
+        assert_eq!(line["span"]["database"], "shop/orders");
+        assert!(line["timestamp"].is_string());
+    }
+
+    #[test]
+    fn a_filter_lets_through_what_it_names_and_nothing_else() {
+        let text = logged(Format::Pretty, "warn,telemetry=debug", || {
+            tracing::debug!("ours");
+            tracing::info!(target: "other", "theirs, too quiet");
+            tracing::warn!(target: "other", "theirs, loud enough");
+        });
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.contains("ours") && text.contains("loud enough"), "{text}");
+    }
+
+    #[test]
+    fn text_for_people_carries_no_control_characters_of_strangers() {
+        let text = logged(Format::Pretty, "info", || tracing::info!(message = "\u{1b}[31mred"));
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
+
+    #[test]
+    fn a_bad_filter_is_named_with_examples() {
+        let error = check_filter("info,controller=loud").expect_err("no such level");
+        let text = error.to_string();
+        assert!(
+            text.contains("info,controller=loud") && text.contains("examples"),
+            "{text}"
+        );
+        check_filter("info,controller=debug").expect("a valid filter");
+    }
+}

@@ -1,0 +1,127 @@
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+use crate::label::Label;
+
+/// One counter for each pair of values, all there from the start. Counting is an array access, no hashing.
+pub struct Counters<A, B> {
+    series: Vec<IntCounter>,
+    labels: PhantomData<fn(A, B)>,
+}
+
+impl<A: Label, B: Label> Counters<A, B> {
+    /// Registers all series at 0. `labels` are the names of the labels whose values `A` and `B` are.
+    pub fn register(registry: &Registry, name: &str, help: &str, labels: [&str; 2]) -> prometheus::Result<Self> {
+        let family = IntCounterVec::new(Opts::new(name, help), &labels)?;
+        registry.register(Box::new(family.clone()))?;
+        let pairs = A::ALL
+            .iter()
+            .flat_map(|a| B::ALL.iter().map(move |b| [a.label(), b.label()]));
+        let series = pairs
+            .map(|pair| family.get_metric_with_label_values(&pair))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            series,
+            labels: PhantomData,
+        })
+    }
+
+    /// Counts one.
+    pub fn inc(&self, a: A, b: B) {
+        self.series[a.index() * B::ALL.len() + b.index()].inc();
+    }
+}
+
+/// One counter for each value, all there from the start.
+pub struct Tally<A> {
+    series: Vec<IntCounter>,
+    labels: PhantomData<fn(A)>,
+}
+
+impl<A: Label> Tally<A> {
+    /// Registers all series at 0. `label` is the name of the label whose values `A` are.
+    pub fn register(registry: &Registry, name: &str, help: &str, label: &str) -> prometheus::Result<Self> {
+        let family = IntCounterVec::new(Opts::new(name, help), &[label])?;
+        registry.register(Box::new(family.clone()))?;
+        let series = A::ALL
+            .iter()
+            .map(|a| family.get_metric_with_label_values(&[a.label()]))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            series,
+            labels: PhantomData,
+        })
+    }
+
+    /// Counts one.
+    pub fn inc(&self, a: A) {
+        self.series[a.index()].inc();
+    }
+}
+
+/// One gauge for each value, all there from the start.
+pub struct Gauges<A> {
+    series: Vec<IntGauge>,
+    labels: PhantomData<fn(A)>,
+}
+
+impl<A: Label> Gauges<A> {
+    /// Registers all series at 0. `label` is the name of the label whose values `A` are.
+    pub fn register(registry: &Registry, name: &str, help: &str, label: &str) -> prometheus::Result<Self> {
+        let family = IntGaugeVec::new(Opts::new(name, help), &[label])?;
+        registry.register(Box::new(family.clone()))?;
+        let series = A::ALL
+            .iter()
+            .map(|a| family.get_metric_with_label_values(&[a.label()]))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            series,
+            labels: PhantomData,
+        })
+    }
+
+    /// Shows `count`.
+    pub fn set(&self, a: A, count: usize) {
+        self.series[a.index()].set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
+
+/// One histogram of durations for each value, all there from the start.
+pub struct Histograms<A> {
+    series: Vec<Histogram>,
+    labels: PhantomData<fn(A)>,
+}
+
+impl<A: Label> Histograms<A> {
+    /// Registers all series at 0. `label` is the name of the label whose values `A` are.
+    pub fn register(
+        registry: &Registry,
+        name: &str,
+        help: &str,
+        label: &str,
+        buckets_seconds: &[f64],
+    ) -> prometheus::Result<Self> {
+        let family = HistogramVec::new(
+            HistogramOpts::new(name, help).buckets(buckets_seconds.to_vec()),
+            &[label],
+        )?;
+        registry.register(Box::new(family.clone()))?;
+        let series = A::ALL
+            .iter()
+            .map(|a| family.get_metric_with_label_values(&[a.label()]))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            series,
+            labels: PhantomData,
+        })
+    }
+
+    /// Counts one duration.
+    pub fn observe(&self, a: A, duration: Duration) {
+        self.series[a.index()].observe(duration.as_secs_f64());
+    }
+}

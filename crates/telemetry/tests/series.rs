@@ -1,0 +1,141 @@
+//! The series: all there from the start, and never more of them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use telemetry::label::Label;
+use telemetry::{Action, ErrorType, Metrics, Outcome, Phase, Step, WriteOutcome};
+use workqueue::{Backoff, Class, Queue};
+
+/// A line of the exposition without its value.
+fn series(text: &str) -> BTreeSet<String> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| line.rsplit_once(' ').expect("a value").0.to_owned())
+        .collect()
+}
+
+/// The value of one series; all that are asked for here are whole numbers.
+fn value(text: &str, series: &str) -> u64 {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(series))
+        .unwrap_or_else(|| panic!("no {series}"));
+    line.trim().parse().expect("a whole number")
+}
+
+#[test]
+fn all_series_are_there_before_the_first_reconcile() {
+    let text = Metrics::new("1.2.3").expect("metrics").scrape().expect("text");
+    let ours = |prefix: &str| series(&text).iter().filter(|series| series.starts_with(prefix)).count();
+    let histogram = 14 + 1 + 2; // bounds, infinity, sum and count
+    assert_eq!(ours("database_operator_build_info{"), 1);
+    assert_eq!(ours("database_operator_reconcile_steps_total{"), 5 * 4);
+    assert_eq!(ours("database_operator_errors_total{"), 9 * 5);
+    assert_eq!(ours("database_operator_reconciliation_total{"), 4);
+    assert_eq!(ours("database_operator_reconciliation_duration_seconds"), 4 * histogram);
+    assert_eq!(ours("database_operator_api_writes_total{"), 9 * 5);
+    assert_eq!(ours("database_operator_phase{"), 6);
+    assert_eq!(ours("workqueue_"), 5 + 2 * histogram);
+    assert_eq!(ours("process_"), 7);
+    assert_eq!(
+        series(&text).len(),
+        1 + 20 + 45 + 4 + 68 + 45 + 6 + 39 + 7,
+        "the sum: {text}"
+    );
+    assert_eq!(
+        value(
+            &text,
+            "database_operator_errors_total{error_type=\"transient\",operation=\"apply\"}"
+        ),
+        0
+    );
+    assert_eq!(value(&text, "database_operator_build_info{version=\"1.2.3\"}"), 1);
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_databases_add_no_series() {
+    let metrics = Metrics::new("1.2.3").expect("metrics");
+    let before = series(&metrics.scrape().expect("text"));
+    let queue = Queue::new(Backoff::default(), || 0, metrics.queue().clone());
+    for database in 0..100_000 {
+        queue.add(format!("team-{}/orders-{database}", database % 500), Class::Resync);
+        let item = queue.get().await.expect("open");
+        queue.retry(item.key().clone());
+        item.done();
+        let pick = |count: usize| database % count;
+        metrics.step(Step::ALL[pick(Step::ALL.len())], Outcome::ALL[pick(Outcome::ALL.len())]);
+        metrics.error(
+            ErrorType::ALL[pick(ErrorType::ALL.len())],
+            Step::ALL[pick(Step::ALL.len())],
+        );
+        metrics.reconciled(Outcome::ALL[pick(Outcome::ALL.len())], Duration::from_millis(7));
+        metrics.wrote(
+            Action::ALL[pick(Action::ALL.len())],
+            WriteOutcome::ALL[pick(WriteOutcome::ALL.len())],
+        );
+        metrics.databases(Phase::ALL[pick(Phase::ALL.len())], database);
+    }
+    let text = metrics.scrape().expect("text");
+    assert_eq!(series(&text), before);
+    assert_eq!(value(&text, "workqueue_retries_total{name=\"database\"}"), 100_000);
+    assert_eq!(
+        value(&text, "workqueue_work_duration_seconds_count{name=\"database\"}"),
+        100_000
+    );
+    let total: u64 = text
+        .lines()
+        .filter(|line| line.starts_with("database_operator_reconcile_steps_total{"))
+        .map(|line| {
+            line.rsplit_once(' ')
+                .expect("a value")
+                .1
+                .parse::<u64>()
+                .expect("a number")
+        })
+        .sum();
+    assert_eq!(total, 100_000);
+}
+
+#[test]
+fn each_pair_of_labels_counts_on_its_own_series() {
+    let metrics = Metrics::new("1.2.3").expect("metrics");
+    for (index, (action, outcome)) in Action::ALL
+        .iter()
+        .flat_map(|a| WriteOutcome::ALL.iter().map(move |o| (*a, *o)))
+        .enumerate()
+    {
+        for _ in 0..=index {
+            metrics.wrote(action, outcome);
+        }
+    }
+    let text = metrics.scrape().expect("text");
+    for (index, (action, outcome)) in Action::ALL
+        .iter()
+        .flat_map(|a| WriteOutcome::ALL.iter().map(move |o| (*a, *o)))
+        .enumerate()
+    {
+        let (action, outcome) = (action.label(), outcome.label());
+        let name = format!("database_operator_api_writes_total{{action=\"{action}\",outcome=\"{outcome}\"}}");
+        assert_eq!(value(&text, &name), index as u64 + 1, "{name}");
+    }
+}
+
+#[test]
+fn gauges_are_set_at_the_moment_of_the_scrape() {
+    let metrics = Metrics::new("1.2.3").expect("metrics");
+    let queue = Queue::new(Backoff::default(), || 0, metrics.queue().clone());
+    metrics.before_scrape({
+        let queue = queue.clone();
+        move |metrics| {
+            metrics.queue().set(queue.counts(), queue.in_work());
+            metrics.databases(Phase::Ready, 3);
+        }
+    });
+    queue.add("shop/orders", Class::UserChange);
+    queue.add("shop/cart", Class::UserChange);
+    let text = metrics.scrape().expect("text");
+    assert_eq!(value(&text, "workqueue_depth{name=\"database\"}"), 2);
+    assert_eq!(value(&text, "workqueue_adds_total{name=\"database\"}"), 2);
+    assert_eq!(value(&text, "database_operator_phase{phase=\"Ready\"}"), 3);
+}

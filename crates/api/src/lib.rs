@@ -1,1 +1,16 @@
-//! Placeholder.
+//! The `Database` resource, the types of its values, and the names that are fixed for ever.
+//!
+//! Read in this order: [`database`] (the resource as users write it), [`database::status`] (what the operator reports),
+//! [`names`]; then the value types ([`quantity`]), which are exact and know no clock; then [`fault`] (how refusals are
+//! told).
+//!
+//! Values stand in the spec as text and are parsed by whoever judges them, so that one bad Database never breaks the
+//! decoding of a list, and all of its faults can be told at once.
+//!
+//! Deliberately absent: a client, a clock, I/O, and everything that needs the catalogue of engines.
+
+pub mod database;
+pub mod fault;
+pub mod names;
+pub mod quantity;
+pub mod version;

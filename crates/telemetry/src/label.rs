@@ -8,6 +8,11 @@ pub trait Label: Copy + 'static {
     fn label(self) -> &'static str;
     /// Its place in [`Label::ALL`].
     fn index(self) -> usize;
+
+    /// The value that is shown as `label`.
+    fn named(label: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|value| value.label() == label)
+    }
 }
 
 /// Defines a label from one table of values, so that none can be forgotten in [`Label::ALL`].
@@ -46,16 +51,28 @@ label! {
 }
 
 label! {
-    /// What a step, or a whole reconcile, concluded.
+    /// What a step concluded.
     Outcome {
-        /// It did what it should, also if that was nothing.
+        /// It did what it should.
+        Done = "done",
+        /// There was nothing to do.
+        Nothing = "nothing",
+        /// The user must act: the intent is refused by a rule. Not a fault of the operator.
+        Refused = "refused",
+        /// It failed and will be tried again. Worth an alert if it lasts.
+        Failed = "failed",
+    }
+}
+
+label! {
+    /// What a whole reconcile came to.
+    Verdict {
+        /// The Database is, or is becoming, what its accepted intent says.
         Success = "success",
         /// The user must act: the intent is refused by a rule. Not a fault of the operator.
         Refused = "refused",
         /// It failed and will be tried again. Worth an alert if it lasts.
         Error = "error",
-        /// It was dropped half-way: ownership lost, shutdown, or a defect.
-        Abandoned = "abandoned",
     }
 }
 
@@ -148,6 +165,7 @@ mod tests {
     use super::*;
 
     fn check<L: Label + PartialEq + std::fmt::Debug>() {
+        assert_eq!(L::named("something else"), None);
         let labels: BTreeSet<_> = L::ALL.iter().map(|value| value.label()).collect();
         assert_eq!(
             labels.len(),
@@ -157,6 +175,7 @@ mod tests {
         );
         for (index, value) in L::ALL.iter().enumerate() {
             assert_eq!(value.index(), index, "{value:?}");
+            assert_eq!(L::named(value.label()), Some(*value));
         }
     }
 
@@ -164,6 +183,7 @@ mod tests {
     fn every_value_has_its_own_label_and_place() {
         check::<Step>();
         check::<Outcome>();
+        check::<Verdict>();
         check::<ErrorType>();
         check::<Action>();
         check::<WriteOutcome>();

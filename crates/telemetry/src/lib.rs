@@ -14,8 +14,29 @@ pub mod logs;
 pub mod metrics;
 pub mod server;
 
-pub use health::{Health, Pulse, Readiness};
-pub use label::{Action, ErrorType, Outcome, Phase, Step, WriteOutcome};
+use std::time::Duration;
+
+pub use health::{Busy, Health};
+pub use label::{Action, ErrorType, Outcome, Phase, Step, Verdict, WriteOutcome};
 pub use logs::{Format, init_logs};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, QueueMetrics};
 pub use server::Server;
+
+/// What a running operator reports through; clones share it.
+#[derive(Clone)]
+pub struct Telemetry {
+    /// All series.
+    pub metrics: Metrics,
+    /// Alive, and ready.
+    pub health: Health,
+}
+
+impl Telemetry {
+    /// All series at 0, alive, not ready. For `version`, see [`Metrics::new`]; for `stuck_after`, [`Health::new`].
+    pub fn new(version: &str, stuck_after: Duration) -> Result<Self, metrics::RegisterError> {
+        Ok(Self {
+            metrics: Metrics::new(version)?,
+            health: Health::new(stuck_after),
+        })
+    }
+}

@@ -11,7 +11,7 @@ use prometheus::{IntGauge, Opts, Registry, TextEncoder};
 pub use queue::QueueMetrics;
 pub use series::{Counters, Gauges, Histograms, Tally};
 
-use crate::label::{Action, ErrorType, Outcome, Phase, Step, WriteOutcome};
+use crate::label::{Action, ErrorType, Outcome, Phase, Step, Verdict, WriteOutcome};
 
 /// Upper bounds in seconds, of reconciles and of waits in the queue: from a settled Database (well below a
 /// millisecond) to one that waits for a slow API server.
@@ -21,18 +21,22 @@ const DURATION_BUCKETS_SECONDS: [f64; 14] = [
 
 /// A handle on all series; clones share them.
 #[derive(Clone)]
-pub struct Metrics(Arc<Inner>);
-
-struct Inner {
+pub struct Metrics {
+    /// Steps of reconciles, by what they concluded.
+    pub steps: Counters<Step, Outcome>,
+    /// Errors of reconciles, by what happens next and by the step that met them.
+    pub errors: Counters<ErrorType, Step>,
+    /// Writes sent to the API server, by kind and by how they ended.
+    pub writes: Counters<Action, WriteOutcome>,
+    /// Databases that this replica owns, by phase. To be counted before each scrape, so that what moved to another
+    /// replica vanishes here.
+    pub phases: Gauges<Phase>,
+    /// The queue of Databases. Give a clone to the queue, and set its gauges before each scrape.
+    pub queue: QueueMetrics,
+    reconciliations: Tally<Verdict>,
+    durations: Histograms<Verdict>,
     registry: Registry,
-    steps: Counters<Step, Outcome>,
-    errors: Counters<ErrorType, Step>,
-    reconciliations: Tally<Outcome>,
-    durations: Histograms<Outcome>,
-    writes: Counters<Action, WriteOutcome>,
-    databases: Gauges<Phase>,
-    queue: QueueMetrics,
-    before_scrape: Mutex<Vec<Hook>>,
+    before_scrape: Arc<Mutex<Vec<Hook>>>,
 }
 
 type Hook = Box<dyn Fn(&Metrics) + Send + Sync>;
@@ -92,57 +96,31 @@ impl Metrics {
             "Writes sent to the API server, by kind of action and by how they ended. Leases are not counted.",
             ["action", "outcome"],
         )?;
-        let databases = Gauges::register(
+        let phases = Gauges::register(
             &registry,
             "database_operator_phase",
             "Databases that this replica owns, by phase.",
             "phase",
         )?;
         let queue = QueueMetrics::register(&registry, "database", &DURATION_BUCKETS_SECONDS)?;
-        let before_scrape = Mutex::new(Vec::new());
-        Ok(Self(Arc::new(Inner {
-            registry,
+        let before_scrape = Arc::default();
+        Ok(Self {
             steps,
             errors,
+            writes,
+            phases,
+            queue,
             reconciliations,
             durations,
-            writes,
-            databases,
-            queue,
+            registry,
             before_scrape,
-        })))
-    }
-
-    /// A step of a reconcile came to its end.
-    pub fn step(&self, step: Step, outcome: Outcome) {
-        self.0.steps.inc(step, outcome);
-    }
-
-    /// A step met an error.
-    pub fn error(&self, error_type: ErrorType, step: Step) {
-        self.0.errors.inc(error_type, step);
+        })
     }
 
     /// A whole reconcile came to its end after so long.
-    pub fn reconciled(&self, outcome: Outcome, duration: Duration) {
-        self.0.reconciliations.inc(outcome);
-        self.0.durations.observe(outcome, duration);
-    }
-
-    /// A write was answered, or was not.
-    pub fn wrote(&self, action: Action, outcome: WriteOutcome) {
-        self.0.writes.inc(action, outcome);
-    }
-
-    /// How many owned Databases are in `phase` now. To be set before each scrape, so that what moved to another
-    /// replica vanishes here.
-    pub fn databases(&self, phase: Phase, count: usize) {
-        self.0.databases.set(phase, count);
-    }
-
-    /// The series of the queue of Databases. Give a clone to the queue, and set its gauges before each scrape.
-    pub fn queue(&self) -> &QueueMetrics {
-        &self.0.queue
+    pub fn reconciled(&self, verdict: Verdict, duration: Duration) {
+        self.reconciliations.record(verdict);
+        self.durations.observe(verdict, duration);
     }
 
     /// Runs `hook` before each scrape: the place to set gauges from what is true then. It must be quick and must not
@@ -157,11 +135,11 @@ impl Metrics {
         for hook in self.hooks().iter() {
             hook(self);
         }
-        Ok(TextEncoder::new().encode_to_string(&self.0.registry.gather())?)
+        Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
     }
 
     fn hooks(&self) -> std::sync::MutexGuard<'_, Vec<Hook>> {
         // A hook that panicked leaves the list as it was; the scrape that met it has failed visibly.
-        self.0.before_scrape.lock().unwrap_or_else(PoisonError::into_inner)
+        self.before_scrape.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

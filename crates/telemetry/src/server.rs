@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-use crate::health::{Health, Readiness};
+use crate::health::Health;
 use crate::metrics::Metrics;
 
 /// How long open connections may hold up the end of the server.
@@ -101,10 +101,11 @@ async fn healthz(State(shown): State<Shown>) -> Response {
 }
 
 async fn readyz(State(shown): State<Shown>) -> Response {
-    match shown.health.readiness() {
-        Readiness::Ready => "ok\n".into_response(),
-        Readiness::NotReady(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason + "\n").into_response(),
+    let (ready, reason) = shown.health.readiness();
+    if ready {
+        return format!("ok: {reason}\n").into_response();
     }
+    (StatusCode::SERVICE_UNAVAILABLE, reason + "\n").into_response()
 }
 
 async fn show_metrics(State(shown): State<Shown>) -> Response {

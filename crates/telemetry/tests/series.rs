@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use telemetry::label::Label;
-use telemetry::{Action, ErrorType, Metrics, Outcome, Phase, Step, WriteOutcome};
+use telemetry::{Action, ErrorType, Metrics, Outcome, Phase, Step, Verdict, WriteOutcome};
 use workqueue::{Backoff, Class, Queue};
 
 /// A line of the exposition without its value.
@@ -32,15 +32,15 @@ fn all_series_are_there_before_the_first_reconcile() {
     assert_eq!(ours("database_operator_build_info{"), 1);
     assert_eq!(ours("database_operator_reconcile_steps_total{"), 5 * 4);
     assert_eq!(ours("database_operator_errors_total{"), 9 * 5);
-    assert_eq!(ours("database_operator_reconciliation_total{"), 4);
-    assert_eq!(ours("database_operator_reconciliation_duration_seconds"), 4 * histogram);
+    assert_eq!(ours("database_operator_reconciliation_total{"), 3);
+    assert_eq!(ours("database_operator_reconciliation_duration_seconds"), 3 * histogram);
     assert_eq!(ours("database_operator_api_writes_total{"), 9 * 5);
     assert_eq!(ours("database_operator_phase{"), 6);
     assert_eq!(ours("workqueue_"), 5 + 2 * histogram);
     assert_eq!(ours("process_"), 7);
     assert_eq!(
         series(&text).len(),
-        1 + 20 + 45 + 4 + 68 + 45 + 6 + 39 + 7,
+        1 + 20 + 45 + 3 + 51 + 45 + 6 + 39 + 7,
         "the sum: {text}"
     );
     assert_eq!(
@@ -57,25 +57,29 @@ fn all_series_are_there_before_the_first_reconcile() {
 async fn a_hundred_thousand_databases_add_no_series() {
     let metrics = Metrics::new("1.2.3").expect("metrics");
     let before = series(&metrics.scrape().expect("text"));
-    let queue = Queue::new(Backoff::default(), || 0, metrics.queue().clone());
+    let queue = Queue::new(Backoff::default(), || 0, metrics.queue.clone());
     for database in 0..100_000 {
         queue.add(format!("team-{}/orders-{database}", database % 500), Class::Resync);
         let item = queue.get().await.expect("open");
         queue.retry(item.key().clone());
         item.done();
         let pick = |count: usize| database % count;
-        metrics.step(Step::ALL[pick(Step::ALL.len())], Outcome::ALL[pick(Outcome::ALL.len())]);
-        metrics.error(
+        metrics
+            .steps
+            .record(Step::ALL[pick(Step::ALL.len())], Outcome::ALL[pick(Outcome::ALL.len())]);
+        metrics.errors.record(
             ErrorType::ALL[pick(ErrorType::ALL.len())],
             Step::ALL[pick(Step::ALL.len())],
         );
-        metrics.reconciled(Outcome::ALL[pick(Outcome::ALL.len())], Duration::from_millis(7));
-        metrics.wrote(
+        metrics.reconciled(Verdict::ALL[pick(Verdict::ALL.len())], Duration::from_millis(7));
+        metrics.writes.record(
             Action::ALL[pick(Action::ALL.len())],
             WriteOutcome::ALL[pick(WriteOutcome::ALL.len())],
         );
-        metrics.databases(Phase::ALL[pick(Phase::ALL.len())], database);
     }
+    metrics
+        .phases
+        .count(|count| (0..100_000).for_each(|database| count(Phase::ALL[database % Phase::ALL.len()])));
     let text = metrics.scrape().expect("text");
     assert_eq!(series(&text), before);
     assert_eq!(value(&text, "workqueue_retries_total{name=\"database\"}"), 100_000);
@@ -106,7 +110,7 @@ fn each_pair_of_labels_counts_on_its_own_series() {
         .enumerate()
     {
         for _ in 0..=index {
-            metrics.wrote(action, outcome);
+            metrics.writes.record(action, outcome);
         }
     }
     let text = metrics.scrape().expect("text");
@@ -124,12 +128,14 @@ fn each_pair_of_labels_counts_on_its_own_series() {
 #[test]
 fn gauges_are_set_at_the_moment_of_the_scrape() {
     let metrics = Metrics::new("1.2.3").expect("metrics");
-    let queue = Queue::new(Backoff::default(), || 0, metrics.queue().clone());
+    let queue = Queue::new(Backoff::default(), || 0, metrics.queue.clone());
     metrics.before_scrape({
         let queue = queue.clone();
         move |metrics| {
-            metrics.queue().set(queue.counts(), queue.in_work());
-            metrics.databases(Phase::Ready, 3);
+            metrics.queue.set(queue.counts(), queue.in_work());
+            metrics
+                .phases
+                .count(|count| [Phase::Ready, Phase::Failed, Phase::Ready].into_iter().for_each(count));
         }
     });
     queue.add("shop/orders", Class::UserChange);
@@ -137,5 +143,7 @@ fn gauges_are_set_at_the_moment_of_the_scrape() {
     let text = metrics.scrape().expect("text");
     assert_eq!(value(&text, "workqueue_depth{name=\"database\"}"), 2);
     assert_eq!(value(&text, "workqueue_adds_total{name=\"database\"}"), 2);
-    assert_eq!(value(&text, "database_operator_phase{phase=\"Ready\"}"), 3);
+    assert_eq!(value(&text, "database_operator_phase{phase=\"Ready\"}"), 2);
+    assert_eq!(value(&text, "database_operator_phase{phase=\"Failed\"}"), 1);
+    assert_eq!(value(&text, "database_operator_phase{phase=\"Pending\"}"), 0);
 }

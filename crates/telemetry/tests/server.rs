@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use telemetry::{Health, Metrics, Readiness, Server};
+use telemetry::{Health, Metrics, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -14,7 +14,7 @@ struct Running {
     address: SocketAddr,
     health: Health,
     stop: oneshot::Sender<()>,
-    served: JoinHandle<Result<(), telemetry::server::ServerError>>,
+    task: JoinHandle<Result<(), telemetry::server::ServerError>>,
 }
 
 async fn start(stuck_after: Duration) -> Running {
@@ -23,14 +23,14 @@ async fn start(stuck_after: Duration) -> Running {
     let server = Server::bind(([127, 0, 0, 1], 0).into()).await.expect("a free port");
     let address = server.address();
     let (stop, stopped) = oneshot::channel();
-    let served = tokio::spawn(server.serve(health.clone(), metrics, async {
-        stopped.await.expect("the test stops it")
+    let task = tokio::spawn(server.serve(health.clone(), metrics, async {
+        stopped.await.expect("the test stops it");
     }));
     Running {
         address,
         health,
         stop,
-        served,
+        task,
     }
 }
 
@@ -54,22 +54,21 @@ fn assert_answer(answer: &str, status: u16, body: &str) {
 async fn ready_only_when_it_says_so_with_the_reason() {
     let running = start(Duration::from_mins(1)).await;
     assert_answer(&get(running.address, "/readyz").await, 503, "starting\n");
-    running.health.set(Readiness::Ready);
-    assert_answer(&get(running.address, "/readyz").await, 200, "ok\n");
-    running.health.set(Readiness::NotReady("shutting down".to_owned()));
-    assert_answer(&get(running.address, "/readyz").await, 503, "shutting down\n");
+    running.health.set_ready(true, "caches are complete");
+    assert_answer(&get(running.address, "/readyz").await, 200, "ok: caches are complete\n");
+    running.health.set_ready(false, "stopping");
+    assert_answer(&get(running.address, "/readyz").await, 503, "stopping\n");
 }
 
 #[tokio::test]
 async fn alive_until_a_worker_is_stuck() {
     let running = start(Duration::from_millis(20)).await;
-    let mut pulse = running.health.pulse("worker 7");
     assert_answer(&get(running.address, "/healthz").await, 200, "ok\n");
-    let busy = pulse.busy();
+    let busy = running.health.busy();
     tokio::time::sleep(Duration::from_millis(40)).await;
     let answer = get(running.address, "/healthz").await;
     assert!(
-        answer.starts_with("HTTP/1.1 503 ") && answer.contains("worker 7: stuck"),
+        answer.starts_with("HTTP/1.1 503 ") && answer.contains("stuck for"),
         "{answer}"
     );
     drop(busy);
@@ -94,7 +93,7 @@ async fn it_stops_although_a_client_stays_connected_and_then_refuses() {
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost:").await.expect("sent");
     assert_answer(&get(running.address, "/healthz").await, 200, "ok\n");
     running.stop.send(()).expect("it runs");
-    timeout(Duration::from_secs(5), running.served)
+    timeout(Duration::from_secs(5), running.task)
         .await
         .expect("in time")
         .expect("no panic")

@@ -1,4 +1,5 @@
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{
@@ -8,8 +9,9 @@ use prometheus::{
 use crate::label::Label;
 
 /// One counter for each pair of values, all there from the start. Counting is an array access, no hashing.
+#[derive(Clone)]
 pub struct Counters<A, B> {
-    series: Vec<IntCounter>,
+    series: Arc<[IntCounter]>,
     labels: PhantomData<fn(A, B)>,
 }
 
@@ -31,14 +33,20 @@ impl<A: Label, B: Label> Counters<A, B> {
     }
 
     /// Counts one.
-    pub fn inc(&self, a: A, b: B) {
-        self.series[a.index() * B::ALL.len() + b.index()].inc();
+    pub fn record(&self, a: A, b: B) {
+        self.add(a, b, 1);
+    }
+
+    /// Counts so many.
+    pub fn add(&self, a: A, b: B, count: u64) {
+        self.series[a.index() * B::ALL.len() + b.index()].inc_by(count);
     }
 }
 
 /// One counter for each value, all there from the start.
+#[derive(Clone)]
 pub struct Tally<A> {
-    series: Vec<IntCounter>,
+    series: Arc<[IntCounter]>,
     labels: PhantomData<fn(A)>,
 }
 
@@ -58,14 +66,15 @@ impl<A: Label> Tally<A> {
     }
 
     /// Counts one.
-    pub fn inc(&self, a: A) {
+    pub fn record(&self, a: A) {
         self.series[a.index()].inc();
     }
 }
 
 /// One gauge for each value, all there from the start.
+#[derive(Clone)]
 pub struct Gauges<A> {
-    series: Vec<IntGauge>,
+    series: Arc<[IntGauge]>,
     labels: PhantomData<fn(A)>,
 }
 
@@ -84,15 +93,20 @@ impl<A: Label> Gauges<A> {
         })
     }
 
-    /// Shows `count`.
-    pub fn set(&self, a: A, count: usize) {
-        self.series[a.index()].set(i64::try_from(count).unwrap_or(i64::MAX));
+    /// Counts anew: `visit` calls what it is given once for each thing there is, and then all gauges are set.
+    pub fn count(&self, visit: impl FnOnce(&mut dyn FnMut(A))) {
+        let mut counts = vec![0_i64; A::ALL.len()];
+        visit(&mut |a| counts[a.index()] += 1);
+        for (gauge, count) in self.series.iter().zip(counts) {
+            gauge.set(count);
+        }
     }
 }
 
 /// One histogram of durations for each value, all there from the start.
+#[derive(Clone)]
 pub struct Histograms<A> {
-    series: Vec<Histogram>,
+    series: Arc<[Histogram]>,
     labels: PhantomData<fn(A)>,
 }
 

@@ -13,4 +13,6 @@ pub mod database;
 pub mod fault;
 pub mod names;
 pub mod quantity;
+pub mod retention;
+pub mod schedule;
 pub mod version;

@@ -1,0 +1,408 @@
+//! What a reconcile knows of a child: a few facts, taken from the object while it is decoded.
+//!
+//! No object is kept whole (a StatefulSet costs 41 KiB as its full type; the budget is a fifth of the twin's 61 KiB
+//! for a Database with *all* its children). What is needed later is its identity, the digest of the fields that we
+//! own, and the values that a decision rests on.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use api::names;
+use serde_json::Value;
+
+use crate::owned::{self, OwnedDigest};
+
+/// The kinds of objects that are made for a Database.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Kind {
+    /// Who the pods are, with no rights and no token.
+    ServiceAccount,
+    /// Ways to reach the database.
+    Service,
+    /// Credentials, and configuration that comes from a Secret.
+    Secret,
+    /// Configuration.
+    ConfigMap,
+    /// A volume of the database.
+    PersistentVolumeClaim,
+    /// What runs the pods.
+    StatefulSet,
+    /// An accepted spec.
+    ControllerRevision,
+    /// A member. Made by the StatefulSet, restarted by us.
+    Pod,
+}
+
+impl Kind {
+    /// Every kind, in the order in which they are written: a pod needs its Secret, and a volume its labels, first.
+    pub const ALL: [Self; 8] = [
+        Self::ControllerRevision,
+        Self::ServiceAccount,
+        Self::Service,
+        Self::Secret,
+        Self::ConfigMap,
+        Self::PersistentVolumeClaim,
+        Self::StatefulSet,
+        Self::Pod,
+    ];
+
+    /// API group (empty for the core group), version, and plural name of the resource.
+    pub fn resource(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::ServiceAccount => ("", "v1", "serviceaccounts"),
+            Self::Service => ("", "v1", "services"),
+            Self::Secret => ("", "v1", "secrets"),
+            Self::ConfigMap => ("", "v1", "configmaps"),
+            Self::PersistentVolumeClaim => ("", "v1", "persistentvolumeclaims"),
+            Self::StatefulSet => ("apps", "v1", "statefulsets"),
+            Self::ControllerRevision => ("apps", "v1", "controllerrevisions"),
+            Self::Pod => ("", "v1", "pods"),
+        }
+    }
+
+    /// `apiVersion` as it stands in a manifest.
+    pub fn api_version(self) -> String {
+        match self.resource() {
+            ("", version, _) => version.to_owned(),
+            (group, version, _) => format!("{group}/{version}"),
+        }
+    }
+
+    /// `kind` as it stands in a manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ServiceAccount => "ServiceAccount",
+            Self::Service => "Service",
+            Self::Secret => "Secret",
+            Self::ConfigMap => "ConfigMap",
+            Self::PersistentVolumeClaim => "PersistentVolumeClaim",
+            Self::StatefulSet => "StatefulSet",
+            Self::ControllerRevision => "ControllerRevision",
+            Self::Pod => "Pod",
+        }
+    }
+}
+
+/// Kind and name of a child; its namespace is the Database's.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ChildRef {
+    /// What it is.
+    pub kind: Kind,
+    /// What it is called.
+    pub name: String,
+}
+
+impl ChildRef {
+    /// A reference to the child of this kind and name.
+    pub fn new(kind: Kind, name: impl Into<String>) -> Self {
+        Self {
+            kind,
+            name: name.into(),
+        }
+    }
+}
+
+impl fmt::Display for ChildRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind.name(), self.name)
+    }
+}
+
+/// All children of one Database that are known now.
+pub type Children = BTreeMap<ChildRef, Child>;
+
+/// What is known of one child.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Child {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+    /// uid of the owner reference with `controller: true`.
+    pub controller: Option<String>,
+    /// Whether it has a deletion timestamp.
+    pub deleting: bool,
+    /// Labels that say what it is.
+    pub marks: Marks,
+    /// Digest of the fields that we own, if we ever applied it.
+    pub owned: Option<OwnedDigest>,
+    /// JSON pointers of what others put where it changes our meaning ([`owned::intruders`]).
+    pub intruders: Vec<String>,
+    /// What is particular to its kind.
+    pub facts: Facts,
+}
+
+/// The labels and annotations by which we know our own, above all what outlives its Database.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Marks {
+    /// Label `app.kubernetes.io/managed-by`.
+    pub managed_by: Option<String>,
+    /// Label `intent.example.com/database`.
+    pub database: Option<String>,
+    /// Label `intent.example.com/bucket`.
+    pub bucket: Option<String>,
+    /// Label `intent.example.com/engine`.
+    pub engine: Option<String>,
+    /// Label `intent.example.com/major`.
+    pub major: Option<String>,
+    /// Label `intent.example.com/lineage`: which data set this belongs to.
+    pub lineage: Option<String>,
+    /// Label `intent.example.com/generation`: of volumes.
+    pub generation: Option<String>,
+    /// Annotation `intent.example.com/credentials`: how often the credentials were made anew.
+    pub credentials: Option<u32>,
+    /// Annotation `intent.example.com/inputs`.
+    pub inputs: Option<String>,
+    /// Label `intent.example.com/role`.
+    pub role: Option<String>,
+}
+
+/// What a decision needs to know of one kind of child.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Facts {
+    /// Nothing beyond what every child has.
+    Plain,
+    /// An accepted spec.
+    Revision {
+        /// `revision`, which only grows.
+        number: i64,
+        /// Digest of the spec in it.
+        spec: OwnedDigest,
+    },
+    /// A volume.
+    Claim(ClaimFacts),
+    /// What runs the pods.
+    StatefulSet {
+        /// `metadata.generation`.
+        generation: i64,
+        /// `status.observedGeneration`.
+        observed_generation: i64,
+        /// Storage request in its (immutable) claim template.
+        template_storage: Option<String>,
+    },
+    /// A member.
+    Pod(PodFacts),
+}
+
+/// A volume, as the API server reports it. Quantities are texts as the server wrote them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ClaimFacts {
+    /// `spec.resources.requests.storage`.
+    pub requested: Option<String>,
+    /// `status.capacity.storage`.
+    pub capacity: Option<String>,
+    /// `status.phase`.
+    pub phase: Option<String>,
+}
+
+/// A pod, as the kubelet reports it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PodFacts {
+    /// Condition `Ready`.
+    pub ready: bool,
+    /// Whether it has ended for good (`Succeeded` or `Failed`).
+    pub ended: bool,
+    /// Image of the container `database`.
+    pub image: Option<String>,
+    /// Image id that the runtime resolved it to.
+    pub image_id: Option<String>,
+    /// Why it cannot be scheduled, if so.
+    pub unschedulable: Option<String>,
+    /// Last complaint of a container that waits or ended: reason and message.
+    pub trouble: Option<Trouble>,
+}
+
+/// A container that does not run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trouble {
+    /// Name of the container.
+    pub container: String,
+    /// Why it waits or how it ended: `CrashLoopBackOff`, `ImagePullBackOff`, `Error`, `OOMKilled`, ...
+    pub reason: String,
+    /// Its termination message (its last log lines, if it left none) or the runtime's message.
+    pub message: String,
+}
+
+/// Why an object could not be read as a child.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{kind}: {field} is missing")]
+pub struct ObserveError {
+    kind: &'static str,
+    field: &'static str,
+}
+
+impl Child {
+    /// Takes the facts of an object. Total over whatever the API server can send; only an object without a name, uid
+    /// or version is refused.
+    pub fn observe(kind: Kind, object: &Value) -> Result<(ChildRef, Self), ObserveError> {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        let required = |pointer: &str, field| {
+            text(pointer).ok_or(ObserveError {
+                kind: kind.name(),
+                field,
+            })
+        };
+        let child = Self {
+            uid: required("/metadata/uid", "metadata.uid")?,
+            resource_version: required("/metadata/resourceVersion", "metadata.resourceVersion")?,
+            controller: controller(object)
+                .and_then(|owner| owner["uid"].as_str())
+                .map(str::to_owned),
+            deleting: text("/metadata/deletionTimestamp").is_some(),
+            marks: Marks::of(object),
+            owned: owned::digest_of_live(object),
+            intruders: owned::intruders(kind, object),
+            facts: facts(kind, object),
+        };
+        Ok((
+            ChildRef {
+                kind,
+                name: required("/metadata/name", "metadata.name")?,
+            },
+            child,
+        ))
+    }
+
+    /// Whether the Database with this uid controls it.
+    pub fn is_controlled_by(&self, uid: &str) -> bool {
+        self.controller.as_deref() == Some(uid)
+    }
+}
+
+impl Marks {
+    fn of(object: &Value) -> Self {
+        let label = |name: &str| object["metadata"]["labels"][name].as_str().map(str::to_owned);
+        let annotation = |name: &str| object["metadata"]["annotations"][name].as_str().map(str::to_owned);
+        Self {
+            managed_by: label(names::MANAGED_BY_LABEL),
+            database: label(names::DATABASE_LABEL),
+            bucket: label(names::BUCKET_LABEL),
+            engine: label(crate::marks::ENGINE_LABEL),
+            major: label(crate::marks::MAJOR_LABEL),
+            lineage: label(crate::marks::LINEAGE_LABEL),
+            generation: label(crate::marks::GENERATION_LABEL),
+            credentials: annotation(crate::marks::CREDENTIALS_ANNOTATION).and_then(|text| text.parse().ok()),
+            inputs: annotation(names::INPUTS_ANNOTATION),
+            role: label(names::ROLE_LABEL),
+        }
+    }
+}
+
+fn controller(object: &Value) -> Option<&Value> {
+    let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
+    owners.iter().find(|owner| owner["controller"] == true)
+}
+
+/// Name of the Database that an object belongs to. The owner reference and the fixed names of what has none come
+/// before the label, because a label that somebody edits must not hide the object from its Database.
+pub fn database_of(kind: Kind, object: &Value) -> Option<String> {
+    let name = object["metadata"]["name"].as_str()?;
+    let owner = controller(object);
+    let owned_by = |owner_kind| {
+        owner
+            .filter(|owner| owner["kind"] == owner_kind)
+            .and_then(|owner| owner["name"].as_str())
+    };
+    let by_name = match kind {
+        Kind::Secret => name.strip_suffix("-admin"),
+        Kind::PersistentVolumeClaim => name
+            .strip_prefix("data-")
+            .and_then(|rest| rest.rsplit_once('-'))
+            .and_then(|(set, _)| of_stateful_set(set)),
+        Kind::Pod => owned_by("StatefulSet").and_then(of_stateful_set),
+        Kind::ServiceAccount | Kind::Service | Kind::ConfigMap | Kind::StatefulSet | Kind::ControllerRevision => None,
+    };
+    // A StatefulSet keeps revisions of its own, which carry the labels of its template: they are not accepted specs.
+    let by_label = || {
+        (kind != Kind::ControllerRevision)
+            .then(|| object["metadata"]["labels"][names::DATABASE_LABEL].as_str())
+            .flatten()
+    };
+    owned_by(names::KIND).or(by_name).or_else(by_label).map(str::to_owned)
+}
+
+/// `NAME` of `NAME-g1`.
+fn of_stateful_set(name: &str) -> Option<&str> {
+    let (database, generation) = name.rsplit_once("-g")?;
+    generation.parse::<u32>().ok().map(|_| database)
+}
+
+fn facts(kind: Kind, object: &Value) -> Facts {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64).unwrap_or_default();
+    match kind {
+        Kind::ServiceAccount | Kind::Service | Kind::Secret | Kind::ConfigMap => Facts::Plain,
+        Kind::ControllerRevision => Facts::Revision {
+            number: number("/revision"),
+            spec: owned::digest_of_value(object.pointer("/data/spec").unwrap_or(&Value::Null)),
+        },
+        Kind::PersistentVolumeClaim => Facts::Claim(ClaimFacts {
+            requested: text("/spec/resources/requests/storage"),
+            capacity: text("/status/capacity/storage"),
+            phase: text("/status/phase"),
+        }),
+        Kind::StatefulSet => Facts::StatefulSet {
+            generation: number("/metadata/generation"),
+            observed_generation: number("/status/observedGeneration"),
+            template_storage: text("/spec/volumeClaimTemplates/0/spec/resources/requests/storage"),
+        },
+        Kind::Pod => Facts::Pod(pod(object)),
+    }
+}
+
+fn pod(object: &Value) -> PodFacts {
+    let list = |pointer: &str| {
+        object
+            .pointer(pointer)
+            .and_then(Value::as_array)
+            .map_or(&[][..], Vec::as_slice)
+    };
+    let condition = |name: &str| {
+        list("/status/conditions")
+            .iter()
+            .find(|condition| condition["type"] == name)
+    };
+    let database = list("/status/containerStatuses")
+        .iter()
+        .find(|status| status["name"] == "database");
+    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    PodFacts {
+        ready: condition("Ready").is_some_and(|condition| condition["status"] == "True"),
+        ended: matches!(object["status"]["phase"].as_str(), Some("Succeeded" | "Failed")),
+        image: list("/spec/containers")
+            .iter()
+            .find(|c| c["name"] == "database")
+            .and_then(|c| text(&c["image"])),
+        image_id: database.and_then(|status| text(&status["imageID"])),
+        unschedulable: condition("PodScheduled")
+            .filter(|condition| condition["status"] == "False")
+            .and_then(|condition| text(&condition["message"])),
+        trouble: list("/status/initContainerStatuses")
+            .iter()
+            .chain(list("/status/containerStatuses"))
+            .find_map(trouble),
+    }
+}
+
+/// What keeps a container from running. Its last end says more than the back-off that follows it.
+fn trouble(status: &Value) -> Option<Trouble> {
+    let of = |state: &Value| {
+        state.is_object().then(|| Trouble {
+            container: status["name"].as_str().unwrap_or_default().to_owned(),
+            reason: state["reason"].as_str().unwrap_or("Unknown").to_owned(),
+            message: state["message"].as_str().unwrap_or_default().trim().to_owned(),
+        })
+    };
+    let failed = |state: &Value| of(state).filter(|_| state["exitCode"] != 0);
+    let waiting = &status["state"]["waiting"];
+    if let Some(now) = failed(&status["state"]["terminated"]) {
+        return Some(now);
+    }
+    // A container that is only being started waits too; that is no trouble.
+    let waits =
+        of(waiting).filter(|waits| !matches!(waits.reason.as_str(), "ContainerCreating" | "PodInitializing"))?;
+    Some(failed(&status["lastState"]["terminated"]).unwrap_or(waits))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+use super::*;
+use serde_json::json;
+
+fn live(spec: &Value, fields: &Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": "orders-rw", "namespace": "shop", "uid": "u", "resourceVersion": "7",
+            "labels": {"ours": "1", "theirs": "2"},
+            "annotations": {FENCE_ANNOTATION: "12", "theirs": "x"},
+            "managedFields": [
+                {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:metadata": {"f:labels": {"f:theirs": {}}}}},
+                {"manager": FIELD_MANAGER, "operation": "Apply", "subresource": "status", "fieldsV1": {"f:status": {}}},
+                {"manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": fields},
+            ],
+        },
+        "spec": spec,
+    })
+}
+
+fn fields() -> Value {
+    json!({
+        "f:metadata": {"f:labels": {"f:ours": {}}, "f:annotations": {"f:intent.example.com/fence": {}}},
+        "f:spec": {
+            "f:selector": {},
+            "f:ports": {"k:{\"port\":5432,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}, "f:protocol": {}, "f:name": {}}},
+        },
+    })
+}
+
+fn spec() -> Value {
+    json!({
+        "clusterIP": "10.96.0.7",
+        "selector": {"role": "primary"},
+        "ports": [{"name": "postgresql", "port": 5432, "protocol": "TCP", "targetPort": 5432}],
+    })
+}
+
+fn body() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "orders-rw", "namespace": "shop", "labels": {"ours": "1"}, "annotations": {FENCE_ANNOTATION: "99"}},
+        "spec": {
+            "ports": [{"protocol": "TCP", "name": "postgresql", "port": 5432}],
+            "selector": {"role": "primary"},
+        },
+    })
+}
+
+#[test]
+fn what_the_server_defaults_and_others_add_is_not_drift() {
+    assert_eq!(digest_of_live(&live(&spec(), &fields())), Some(digest_of_body(&body())));
+}
+
+#[test]
+fn drift_is_seen() {
+    let ours = Some(digest_of_body(&body()));
+    let mut edited = spec();
+    edited["ports"][0]["name"] = json!("other");
+    let mut selector = spec();
+    selector["selector"] = json!({"role": "primary", "more": "x"});
+    let mut removed = spec();
+    removed["ports"] = json!([]);
+    for (case, spec) in [
+        ("a value", edited),
+        ("an atomic map", selector),
+        ("a removed item", removed),
+    ] {
+        assert_ne!(digest_of_live(&live(&spec, &fields())), ours, "{case}");
+    }
+    let mut taken = fields();
+    taken["f:spec"].as_object_mut().unwrap().remove("f:selector");
+    assert_ne!(
+        digest_of_live(&live(&spec(), &taken)),
+        ours,
+        "a field whose ownership another manager took"
+    );
+}
+
+#[test]
+fn an_object_that_we_never_applied_has_no_digest() {
+    let mut object = live(&spec(), &fields());
+    object["metadata"]["managedFields"].as_array_mut().unwrap().truncate(2);
+    assert_eq!(digest_of_live(&object), None);
+    assert_eq!(intruders(Kind::Service, &object), Vec::<String>::new());
+}
+
+#[test]
+fn lists_of_scalars_keep_their_order_and_lists_of_objects_do_not() {
+    let of = |value: Value| digest_of_value(&value);
+    assert_ne!(of(json!({"command": ["a", "b"]})), of(json!({"command": ["b", "a"]})));
+    assert_eq!(of(json!([{"a": 1}, {"b": 2}])), of(json!([{"b": 2}, {"a": 1}])));
+    assert_ne!(
+        of(json!([{"a": 1}])),
+        of(json!([{"a": 1}, {"a": 1}])),
+        "a repeated item counts"
+    );
+    assert_ne!(of(json!(["ab", "c"])), of(json!(["a", "bc"])), "strings are delimited");
+}
+
+#[test]
+fn a_port_that_somebody_added_is_an_intruder() {
+    let mut more = spec();
+    more["ports"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "x", "port": 1, "protocol": "TCP"}));
+    more["ports"]
+        .as_array_mut()
+        .unwrap()
+        .insert(0, json!({"name": "y", "port": 2, "protocol": "TCP"}));
+    assert_eq!(
+        intruders(Kind::Service, &live(&more, &fields())),
+        ["/spec/ports/2", "/spec/ports/0"]
+    );
+    assert_eq!(
+        intruders(Kind::Service, &live(&spec(), &fields())),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn variables_added_to_our_container_are_intruders_and_a_sidecar_is_not() {
+    let object = json!({
+        "kind": "StatefulSet",
+        "metadata": {"managedFields": [{"manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": {
+            "f:spec": {"f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"database\"}": {
+                ".": {}, "f:name": {}, "f:env": {"k:{\"name\":\"INPUTS\"}": {".": {}, "f:name": {}, "f:value": {}}},
+            }}}}},
+        }}]},
+        "spec": {"template": {"spec": {"containers": [
+            {"name": "sidecar", "env": [{"name": "THEIRS", "value": "1"}]},
+            {"name": "database", "env": [{"name": "INPUTS", "value": "1"}, {"name": "LD_PRELOAD", "value": "x"}],
+             "envFrom": [{"configMapRef": {"name": "x"}}]},
+        ]}}},
+    });
+    assert_eq!(
+        intruders(Kind::StatefulSet, &object),
+        [
+            "/spec/template/spec/containers/1/env/1",
+            "/spec/template/spec/containers/1/envFrom/0"
+        ]
+    );
+}

@@ -1,0 +1,545 @@
+//! What must be done now to bring a Database's children to what is declared.
+//!
+//! [`plan`] is total and pure: data in, data out. It is asked again after every write and every event, so it never
+//! assumes that an earlier plan was carried out: each decision comes from what is observed.
+
+use std::collections::BTreeMap;
+
+use api::names;
+use api::quantity::Quantity;
+use serde_json::{Value, json};
+use sharding::Bucket;
+
+use crate::action::{Action, Effect, Generate, Patch, Why};
+use crate::bodies::{self, Context};
+use crate::child::{Child, ChildRef, Children, ClaimFacts, Facts, Kind};
+use crate::intent::{Intent, Salt};
+use crate::owned::{OwnedDigest, digest_of_body};
+
+/// Accepted specs that are kept (`docs/api-rules.md`, "What is accepted").
+pub const REVISIONS_KEPT: usize = 10;
+
+/// Which Database this is about.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Subject {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// The bucket that its name falls into.
+    pub bucket: Bucket,
+}
+
+impl Subject {
+    /// The owner reference that its children carry.
+    pub fn owner_reference(&self) -> Value {
+        json!({
+            "apiVersion": names::API_VERSION, "kind": names::KIND, "name": self.name, "uid": self.uid,
+            "controller": true, "blockOwnerDeletion": true,
+        })
+    }
+
+    /// Name by which clients in the cluster reach the primary.
+    pub fn host(&self) -> String {
+        format!("{}.{}.svc", names::service_rw(&self.name), self.namespace)
+    }
+}
+
+/// What is wanted.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Desired {
+    /// Whose children.
+    pub subject: Subject,
+    /// The accepted intent.
+    pub intent: Intent,
+    /// The spec to be recorded as accepted, as JSON; `None` when an earlier accepted spec is being worked from.
+    pub accept: Option<Value>,
+    /// Salt of the hashes of secret values, if the administrator's Secret exists and there are any.
+    pub salt: Option<Salt>,
+    /// Number of pods of a member's StatefulSet: 1, unless a test asks for none.
+    pub replicas: u32,
+}
+
+/// What there is.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Observed {
+    /// Merge patch that stamps the Database with finalizer and bucket label, if it lacks one of them.
+    pub stamp: Option<Value>,
+    /// All children that are known.
+    pub children: Children,
+}
+
+/// What to do, and what stands in the way of more.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Plan {
+    /// Writes, in order. A later one may depend on an earlier one.
+    pub actions: Vec<Action>,
+    /// What was left undone because it is not safe.
+    pub blocks: Vec<Block>,
+    /// Hash of the user's inputs that pods should run with.
+    pub inputs: String,
+    /// How often the credentials were made anew, as pods should have it.
+    pub credentials: u32,
+}
+
+/// Something that is not done, because doing it would not be safe.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Block {
+    /// An object of this name exists that is not ours.
+    NameTaken(ChildRef),
+    /// A volume was written by another engine, major or lineage.
+    ForeignVolume {
+        /// The claim.
+        claim: ChildRef,
+        /// What it carries and what is wanted.
+        mismatch: String,
+    },
+    /// A volume is being deleted while it is in use: the data goes when its pod stops.
+    VolumeLeaving(ChildRef),
+    /// There is data, but the administrator's Secret is gone, and this engine cannot be given a new password.
+    CredentialsLost(ChildRef),
+    /// Waits for the administrator's Secret, which is made in the same plan.
+    AwaitsSecret,
+}
+
+/// What brings `observed` to `desired` now. No actions means settled: nothing is written.
+pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
+    let mut planner = Planner::new(desired, observed);
+    planner.stamp_and_accept();
+    planner.credentials();
+    planner.volumes();
+    planner.applied();
+    planner.pods();
+    planner.surplus();
+    planner.plan
+}
+
+struct Planner<'a> {
+    desired: &'a Desired,
+    children: &'a Children,
+    cx: Context<'a>,
+    plan: Plan,
+    /// Whether pods may be started on what there is.
+    startable: bool,
+}
+
+impl<'a> Planner<'a> {
+    fn new(desired: &'a Desired, observed: &'a Observed) -> Self {
+        let children = &observed.children;
+        let subject = &desired.subject;
+        let admin = children.get(&ChildRef::new(Kind::Secret, names::secret_admin(&subject.name)));
+        let claim = children.get(&claim_ref(subject, 0));
+        let lineage = admin
+            .and_then(|admin| admin.marks.lineage.clone())
+            .or_else(|| claim.and_then(|claim| claim.marks.lineage.clone()))
+            .unwrap_or_else(|| subject.uid.clone());
+        let credentials = match admin {
+            Some(admin) => admin.marks.credentials.unwrap_or(1),
+            None => of_kind(children, Kind::Pod)
+                .filter_map(|(_, pod)| pod.marks.credentials)
+                .max()
+                .map_or(1, |n| n + 1),
+        };
+        let inputs = desired.intent.inputs(desired.salt.as_ref());
+        let template_storage = of_kind(children, Kind::StatefulSet)
+            .find_map(|(_, set)| match &set.facts {
+                Facts::StatefulSet { template_storage, .. } => template_storage.clone(),
+                _ => None,
+            })
+            .unwrap_or_else(|| desired.intent.storage.to_string());
+        let cx = Context {
+            subject,
+            intent: &desired.intent,
+            lineage,
+            credentials,
+            inputs: inputs.clone(),
+            template_storage,
+            replicas: desired.replicas,
+        };
+        let mut plan = Plan {
+            inputs,
+            credentials,
+            ..Plan::default()
+        };
+        plan.actions.extend(observed.stamp.clone().map(Action::Stamp));
+        Self {
+            desired,
+            children,
+            cx,
+            plan,
+            startable: true,
+        }
+    }
+
+    fn block(&mut self, block: Block) {
+        self.startable = false;
+        self.plan.blocks.push(block);
+    }
+
+    fn ours(&self, child: &Child) -> bool {
+        child.is_controlled_by(&self.desired.subject.uid)
+    }
+
+    /// Records the accepted spec before anything is done about it.
+    fn stamp_and_accept(&mut self) {
+        let Some(spec) = &self.desired.accept else { return };
+        let number = of_kind(self.children, Kind::ControllerRevision)
+            .filter_map(|(_, revision)| revision_number(revision))
+            .max()
+            .map_or(1, |last| last + 1);
+        let subject = &self.desired.subject;
+        self.plan.actions.push(Action::CreateOnce {
+            child: bodies::revision_ref(subject, number),
+            body: bodies::revision(subject, number, spec),
+            generate: Generate::Nothing,
+            why: Why::Accepted,
+        });
+    }
+
+    /// The two Secrets. An administrator's Secret that was lost is made anew only if there is no data yet that knows
+    /// the old password, or if the engine takes the new one at its next start.
+    fn credentials(&mut self) {
+        let (admin, admin_body) = bodies::secret_admin(&self.cx);
+        let (app, app_body) = bodies::secret_app(&self.cx);
+        let name = self.desired.subject.name.as_str();
+        let engine = self.desired.intent.engine.to_string();
+        let data_exists = self
+            .children
+            .get(&claim_ref(&self.desired.subject, 0))
+            .is_some_and(|claim| claim.marks.lineage.is_some());
+        let admin_there = match self.children.get(&admin) {
+            Some(found) => {
+                let ours = found.marks.managed_by.as_deref() == Some(names::FIELD_MANAGER)
+                    && found.marks.database.as_deref() == Some(name)
+                    && found.marks.lineage.is_some();
+                if ours && found.marks.engine.as_deref() == Some(engine.as_str()) {
+                    self.keep_labels(&admin, found, &admin_body);
+                    true
+                } else {
+                    self.block(Block::NameTaken(admin.clone()));
+                    false
+                }
+            }
+            None if data_exists && !engines::profile(self.desired.intent.engine).credentials_follow_secret => {
+                self.block(Block::CredentialsLost(admin.clone()));
+                false
+            }
+            None => {
+                self.create(&admin, admin_body, Generate::AdminCredentials);
+                true
+            }
+        };
+        match self.children.get(&app) {
+            Some(found) if !self.ours(found) => self.block(Block::NameTaken(app)),
+            Some(found) => self.keep_labels(&app, found, &app_body),
+            None if admin_there => self.create(&app, app_body, Generate::AppCredentials),
+            None => {}
+        }
+    }
+
+    fn create(&mut self, child: &ChildRef, body: Value, generate: Generate) {
+        self.plan.actions.push(Action::CreateOnce {
+            child: child.clone(),
+            body,
+            generate,
+            why: Why::Missing,
+        });
+    }
+
+    /// Puts back the bucket label of something that is created and not applied: without it no watch shows it.
+    fn keep_labels(&mut self, child: &ChildRef, found: &Child, body: &Value) {
+        let wanted = &body["metadata"]["labels"];
+        let marks = &found.marks;
+        let differs = [
+            (names::BUCKET_LABEL, &marks.bucket),
+            (names::DATABASE_LABEL, &marks.database),
+            (names::MANAGED_BY_LABEL, &marks.managed_by),
+            (crate::marks::GENERATION_LABEL, &marks.generation),
+        ]
+        .into_iter()
+        .any(|(label, has)| {
+            wanted[label]
+                .as_str()
+                .is_some_and(|wanted| has.as_deref() != Some(wanted))
+        });
+        if differs && !found.deleting {
+            self.plan.actions.push(Action::Patch {
+                child: child.clone(),
+                uid: found.uid.clone(),
+                patch: Patch::Merge(json!({"metadata": {"labels": wanted}})),
+                why: Why::Differs,
+                effect: Effect::None,
+            });
+        }
+    }
+
+    /// The volume, which is made before its pod, and never started upon if it is of another engine, major or lineage.
+    fn volumes(&mut self) {
+        let (claim, body) = bodies::claim(&self.cx, 0);
+        let Some(found) = self.children.get(&claim) else {
+            self.create(&claim, body, Generate::Nothing);
+            return;
+        };
+        if found.deleting {
+            self.block(Block::VolumeLeaving(claim));
+            return;
+        }
+        let intent = &self.desired.intent;
+        let engine = intent.engine.to_string();
+        let marks = &found.marks;
+        if marks.lineage.is_none() {
+            // Made by the StatefulSet from our template because ours had gone: it is empty, and ours.
+            let from_template = marks.managed_by.as_deref() == Some(names::FIELD_MANAGER)
+                && marks.database.as_deref() == Some(self.desired.subject.name.as_str());
+            if !from_template {
+                self.block(Block::NameTaken(claim));
+                return;
+            }
+            self.plan.actions.push(Action::Patch {
+                child: claim.clone(),
+                uid: found.uid.clone(),
+                patch: Patch::Merge(json!({"metadata": {"labels": bodies::claim_labels(&self.cx)}})),
+                why: Why::Differs,
+                effect: Effect::None,
+            });
+        } else {
+            let expected = [
+                ("engine", &marks.engine, engine.as_str()),
+                ("major", &marks.major, intent.release.major.as_str()),
+                ("lineage", &marks.lineage, self.cx.lineage.as_str()),
+            ];
+            let mismatch: Vec<String> = expected
+                .iter()
+                .filter(|(_, has, wanted)| has.as_deref() != Some(*wanted))
+                .map(|(what, has, wanted)| {
+                    format!("{what} is {}, wanted {wanted}", has.as_deref().unwrap_or("unknown"))
+                })
+                .collect();
+            if !mismatch.is_empty() {
+                self.block(Block::ForeignVolume {
+                    claim,
+                    mismatch: mismatch.join(", "),
+                });
+                return;
+            }
+            self.keep_labels(&claim, found, &body);
+        }
+        self.grow(&claim, found);
+    }
+
+    fn grow(&mut self, claim: &ChildRef, found: &Child) {
+        let Facts::Claim(ClaimFacts {
+            requested: Some(requested),
+            ..
+        }) = &found.facts
+        else {
+            return;
+        };
+        let Ok(requested) = requested.parse::<Quantity>() else {
+            return;
+        };
+        let wanted = &self.desired.intent.storage;
+        if *wanted > requested {
+            self.plan.actions.push(Action::Patch {
+                child: claim.clone(),
+                uid: found.uid.clone(),
+                patch: Patch::Merge(json!({"spec": {"resources": {"requests": {"storage": wanted.to_string()}}}})),
+                why: Why::Grow,
+                effect: Effect::None,
+            });
+        }
+    }
+
+    /// Everything that is applied: compared with what we own of it, and sent only if it differs.
+    fn applied(&mut self) {
+        let salted = self.desired.intent.secret_parameters.is_empty() || self.desired.salt.is_some();
+        let (account, rw, pods) = (
+            bodies::service_account(&self.cx),
+            bodies::service_rw(&self.cx),
+            bodies::service_pods(&self.cx),
+        );
+        for (child, body) in [account, rw, pods] {
+            self.apply(child, body, Effect::None);
+        }
+        if !salted {
+            self.block(Block::AwaitsSecret);
+            return;
+        }
+        let config = bodies::config(&self.cx);
+        self.apply(config.0, config.1, Effect::None);
+        let secret = ChildRef::new(Kind::Secret, names::config_secret(&self.desired.subject.name));
+        match bodies::config_secret(&self.cx) {
+            Some((child, body)) => self.apply(child, body, Effect::None),
+            None => self.unwanted(secret),
+        }
+        let (set, body) = bodies::stateful_set(&self.cx);
+        // Also when it may not be started on: one that runs already is kept as declared, so that a lost Secret or a
+        // taken name never stops a running database; one that does not exist is not made.
+        if self.startable || self.children.get(&set).is_some_and(|found| self.ours(found)) {
+            let restarts = of_kind(self.children, Kind::Pod).any(|(_, pod)| self.outdated(pod).is_some());
+            self.apply(set, body, if restarts { Effect::Restart } else { Effect::None });
+        }
+    }
+
+    fn apply(&mut self, child: ChildRef, body: Value, effect: Effect) {
+        match self.children.get(&child) {
+            None => self.push_apply(child, body, None, Why::Missing, Effect::None),
+            Some(found) if !self.ours(found) => self.block(Block::NameTaken(child)),
+            // It goes; its end is an event, and then it is made again.
+            Some(found) if found.deleting => {}
+            Some(found) => {
+                if found.owned != Some(digest_of_body(&body)) {
+                    self.push_apply(child.clone(), body, Some(found.uid.clone()), Why::Differs, effect);
+                }
+                if !found.intruders.is_empty() {
+                    self.plan.actions.push(Action::Patch {
+                        child,
+                        uid: found.uid.clone(),
+                        patch: Patch::Remove {
+                            resource_version: found.resource_version.clone(),
+                            pointers: found.intruders.clone(),
+                        },
+                        why: Why::Intruders,
+                        effect: Effect::None,
+                    });
+                }
+            }
+        }
+    }
+
+    fn push_apply(&mut self, child: ChildRef, body: Value, known: Option<String>, why: Why, effect: Effect) {
+        self.plan.actions.push(Action::Apply {
+            child,
+            body,
+            known,
+            why,
+            effect,
+        });
+    }
+
+    fn unwanted(&mut self, child: ChildRef) {
+        let Some(found) = self.children.get(&child) else { return };
+        if self.ours(found) && !found.deleting {
+            self.plan.actions.push(delete(child, found, Why::Unwanted));
+        }
+    }
+
+    /// Roles of pods, and restarts of those that run with other inputs than declared. A restart waits until all that
+    /// the new pod will read is in place: made too early, it would come back as it was.
+    fn pods(&mut self) {
+        let set = ChildRef::new(
+            Kind::StatefulSet,
+            names::stateful_set(&self.desired.subject.name, bodies::GENERATION),
+        );
+        let pending = self.plan.actions.iter().any(|action| {
+            action
+                .child()
+                .is_some_and(|child| matches!(child.kind, Kind::ConfigMap | Kind::Secret | Kind::StatefulSet))
+        });
+        let current = self.children.get(&set).is_some_and(|found| match found.facts {
+            Facts::StatefulSet {
+                generation,
+                observed_generation,
+                ..
+            } => observed_generation >= generation,
+            _ => false,
+        });
+        let leaving = self
+            .plan
+            .blocks
+            .iter()
+            .any(|block| matches!(block, Block::VolumeLeaving(_)));
+        for (child, pod) in of_kind(self.children, Kind::Pod).filter(|(_, pod)| !pod.deleting) {
+            if let Some(why) = self.outdated(pod)
+                && current
+                && !pending
+                && !leaving
+            {
+                self.plan.actions.push(Action::RestartPod {
+                    child: child.clone(),
+                    uid: pod.uid.clone(),
+                    why,
+                });
+            } else if pod.marks.role.as_deref() != Some(PRIMARY) {
+                self.plan.actions.push(Action::Patch {
+                    child: child.clone(),
+                    uid: pod.uid.clone(),
+                    patch: Patch::Merge(json!({"metadata": {"labels": {names::ROLE_LABEL: PRIMARY}}})),
+                    why: Why::Role,
+                    effect: Effect::None,
+                });
+            }
+        }
+    }
+
+    /// Why a pod must be restarted, if it must.
+    fn outdated(&self, pod: &Child) -> Option<Why> {
+        if pod.marks.inputs.as_deref() != Some(self.plan.inputs.as_str()) {
+            Some(Why::InputsChanged)
+        } else if engines::profile(self.desired.intent.engine).credentials_follow_secret
+            && pod.marks.credentials != Some(self.plan.credentials)
+        {
+            Some(Why::CredentialsChanged)
+        } else {
+            None
+        }
+    }
+
+    fn surplus(&mut self) {
+        let mut revisions: BTreeMap<i64, (&ChildRef, &Child)> = of_kind(self.children, Kind::ControllerRevision)
+            .filter(|(_, child)| self.ours(child) && !child.deleting)
+            .filter_map(|(child, found)| Some((revision_number(found)?, (child, found))))
+            .collect();
+        let room = REVISIONS_KEPT - usize::from(self.desired.accept.is_some());
+        while revisions.len() > room {
+            if let Some((_, (child, found))) = revisions.pop_first() {
+                self.plan.actions.push(delete(child.clone(), found, Why::Surplus));
+            }
+        }
+    }
+}
+
+/// Value of the role label of the only member that there is, until members replicate.
+const PRIMARY: &str = "primary";
+
+pub(crate) fn claim_ref(subject: &Subject, ordinal: u32) -> ChildRef {
+    ChildRef::new(
+        Kind::PersistentVolumeClaim,
+        names::claim(&subject.name, bodies::GENERATION, ordinal),
+    )
+}
+
+pub(crate) fn of_kind(children: &Children, kind: Kind) -> impl Iterator<Item = (&ChildRef, &Child)> {
+    children.iter().filter(move |(child, _)| child.kind == kind)
+}
+
+pub(crate) fn delete(child: ChildRef, found: &Child, why: Why) -> Action {
+    Action::Delete {
+        child,
+        uid: found.uid.clone(),
+        resource_version: found.resource_version.clone(),
+        why,
+    }
+}
+
+fn revision_number(child: &Child) -> Option<i64> {
+    match child.facts {
+        Facts::Revision { number, .. } => Some(number),
+        _ => None,
+    }
+}
+
+/// The newest accepted spec: the number of its revision, and its digest.
+pub fn latest_revision(children: &Children) -> Option<(i64, OwnedDigest)> {
+    of_kind(children, Kind::ControllerRevision)
+        .filter_map(|(_, child)| match child.facts {
+            Facts::Revision { number, spec } => Some((number, spec)),
+            _ => None,
+        })
+        .max_by_key(|(number, _)| *number)
+}
+
+#[cfg(test)]
+mod tests;

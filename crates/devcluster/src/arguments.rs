@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use devcluster::{DEFAULT_NAME, Name};
@@ -37,8 +38,8 @@ Examples:
         #[command(flatten)]
         cluster: ClusterArgument,
         /// Real nodes: each has its own kernel namespaces, container runtime, kubelet (0 if not given)
-        #[arg(long, value_parser = clap::value_parser!(u32).range(0..=9))]
-        nodes: Option<u32>,
+        #[arg(long, value_parser = clap::value_parser!(u8).range(0..=9))]
+        nodes: Option<u8>,
         /// Simulated nodes: they are Ready, and pods on them run in name only (0 if not given)
         #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1000))]
         simulated_nodes: Option<u32>,
@@ -133,6 +134,20 @@ Examples:
         #[command(flatten)]
         output: OutputArgument,
     },
+    /// Put a container image on every real node
+    #[command(after_help = "\
+Examples:
+  devcluster load-image my-image.tar            an archive as `docker save` or `buildah push` write it
+
+Use `imagePullPolicy: IfNotPresent` or `Never`, and a tag other than `latest`: nodes cannot pull.")]
+    LoadImage {
+        #[command(flatten)]
+        cluster: ClusterArgument,
+        /// A docker or OCI archive
+        archive: PathBuf,
+        #[command(flatten)]
+        output: OutputArgument,
+    },
     /// Build and download everything into the cache, without starting a cluster
     #[command(after_help = "\
 Examples:
@@ -151,9 +166,19 @@ Examples:
         #[command(flatten)]
         cluster: ClusterArgument,
         #[arg(long)]
-        nodes: u32,
+        nodes: u8,
         #[arg(long)]
         simulated_nodes: u32,
+    },
+    /// Become process 1 of a node
+    #[command(hide = true)]
+    NodeInit { folder: PathBuf, pause: PathBuf },
+    /// Join the cgroups that a file lists and become a program
+    #[command(hide = true)]
+    Enter {
+        cgroups: PathBuf,
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<OsString>,
     },
 }
 

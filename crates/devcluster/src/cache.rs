@@ -97,6 +97,11 @@ impl Cache {
         Self { root }
     }
 
+    /// Where everything is kept.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The finished folder of `key`; `make` fills an empty one first if there is none. `what` is said while that lasts.
     pub(crate) fn get<E: From<CacheError>>(
         &self,

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,11 +15,12 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::certificates::{Authority, CertificateError, Identity};
-use crate::command::{CommandError, last_lines, run};
+use crate::command::{CommandError, last_lines, run, run_with};
 use crate::component::{ComponentStatus, PROXY_VARIABLES};
 use crate::control_plane::Mode;
 use crate::kubeconfig::kubeconfig;
 use crate::name::{Folder, FolderError, Name};
+use crate::node::{NodeError, enter, remove_cgroups, search_paths};
 use crate::parts::{PartError, Parts};
 use crate::progress::SILENT;
 use crate::state::{Phase, State};
@@ -62,6 +63,9 @@ pub enum ClusterError {
         /// What was asked for.
         wanted: String,
     },
+    /// Images are for real nodes.
+    #[error("cluster {0} has no real node, so no image can be used there")]
+    NoNodes(Name),
     /// It is not there.
     #[error("cluster {0} does not run; start it with `devcluster up --name {0}`")]
     NotRunning(Name),
@@ -75,6 +79,9 @@ pub enum ClusterError {
         /// Where the logs are.
         logs: PathBuf,
     },
+    /// What a node has left.
+    #[error(transparent)]
+    Node(#[from] NodeError),
     /// There is no such component.
     #[error("no component {component}; there are: {known}")]
     NoComponent {
@@ -104,7 +111,7 @@ pub struct Options {
     /// Its name.
     pub name: Name,
     /// Real nodes; 0 if not said.
-    pub nodes: Option<u32>,
+    pub nodes: Option<u8>,
     /// Simulated nodes; 0 if not said.
     pub simulated_nodes: Option<u32>,
 }
@@ -204,6 +211,32 @@ impl Cluster {
     /// Ends this cluster and removes all that belongs to it.
     pub fn down(self) -> Result<(), ClusterError> {
         down(self.folder.name()).map(drop)
+    }
+
+    /// Puts the images of an archive (as `docker save` writes it) on every real node; returns what was imported where.
+    pub fn load_image(&self, archive: &Path) -> Result<Vec<String>, ClusterError> {
+        let parts = Parts::prepare(self.shape().wanted())?;
+        let (false, Some(parts)) = (self.state.first_processes.is_empty(), parts.node) else {
+            return Err(ClusterError::NoNodes(self.folder.name().clone()));
+        };
+        let (path, libraries) = search_paths(&parts.runtime);
+        let mut imported = Vec::new();
+        for (node, first) in &self.state.first_processes {
+            let mut ctr = enter(
+                &program()?,
+                &self.folder,
+                node,
+                *first,
+                &parts.runtime.join("usr/bin/ctr"),
+            );
+            ctr.env("PATH", &path).env("LD_LIBRARY_PATH", &libraries);
+            // By its standard input, as the node does not see all of the host's files.
+            ctr.args(["--namespace", "k8s.io", "images", "import", "-"]);
+            let file = File::open(archive).map_err(FolderError::at(archive))?;
+            let text = run_with(&mut ctr, file.into())?;
+            imported.extend(text.lines().map(|line| format!("{node}: {line}")));
+        }
+        Ok(imported)
     }
 
     /// Whether [`Cluster::up`] found it running.
@@ -339,7 +372,7 @@ impl Cluster {
     }
 
     fn check_shape(&self, options: &Options) -> Result<(), ClusterError> {
-        let describe = |nodes: u32, simulated: u32| format!("{nodes} nodes and {simulated} simulated nodes");
+        let describe = |nodes: u8, simulated: u32| format!("{nodes} nodes and {simulated} simulated nodes");
         let State {
             nodes, simulated_nodes, ..
         } = self.state;
@@ -592,6 +625,7 @@ fn end_supervisor(folder: &Folder) -> Result<(), ClusterError> {
 
 /// Removes what a cluster without a supervisor has left.
 fn remove_rest(folder: &Folder) -> Result<(), ClusterError> {
+    remove_cgroups(folder)?;
     match fs::remove_dir_all(folder.path()) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(FolderError::at(folder.path())(error).into()),
         Ok(()) | Err(_) => Ok(()),
@@ -613,8 +647,6 @@ fn file_name(user: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]

@@ -33,13 +33,15 @@ pub enum CommandError {
 
 /// Runs `command` without input and returns its output; its error output is shown only if it fails.
 pub(crate) fn run(command: &mut Command) -> Result<String, CommandError> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| CommandError::Start {
-            program: command.get_program().to_string_lossy().into_owned(),
-            source,
-        })?;
+    run_with(command, Stdio::null())
+}
+
+/// As [`run`], with an input.
+pub(crate) fn run_with(command: &mut Command, input: Stdio) -> Result<String, CommandError> {
+    let output = command.stdin(input).output().map_err(|source| CommandError::Start {
+        program: command.get_program().to_string_lossy().into_owned(),
+        source,
+    })?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

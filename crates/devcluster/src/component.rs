@@ -5,6 +5,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -74,6 +76,8 @@ struct Component {
     name: String,
     process: Child,
     log: PathBuf,
+    /// Killed instead of the process, which ends once this one and all that it holds have.
+    first: Option<Pid>,
     ended: Option<String>,
 }
 
@@ -122,9 +126,18 @@ impl Components {
             name: name.to_owned(),
             process,
             log,
+            first: None,
             ended: None,
         });
         Ok(pid)
+    }
+
+    /// Says that the component `name` is a PID namespace with this process 1: to end it is to end that process, and its
+    /// own process ends when the namespace is empty.
+    pub(crate) fn set_first(&mut self, name: &str, first: u32) {
+        for component in self.0.iter_mut().filter(|component| component.name == name) {
+            component.first = i32::try_from(first).ok().map(Pid::from_raw);
+        }
     }
 
     /// The components that have died since the last call.
@@ -156,7 +169,10 @@ impl Components {
         let ends = |component: &&mut Component| component.ended.is_none() && matches(&component.name);
         for component in self.0.iter_mut().filter(ends) {
             // An error means that it has ended already, which the wait below learns as well.
-            let _already_gone = component.process.kill();
+            let _already_gone = match component.first {
+                Some(first) => kill(first, Signal::SIGKILL).map_err(std::io::Error::from),
+                None => component.process.kill(),
+            };
         }
         for component in self.0.iter_mut().filter(ends) {
             component.ended = Some(match component.process.wait() {
@@ -172,6 +188,7 @@ impl Components {
             name,
             process,
             log: _,
+            first: _,
             ended,
         } in &self.0
         {

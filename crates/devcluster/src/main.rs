@@ -87,6 +87,19 @@ fn act(action: Action) -> Result<ExitCode, Box<dyn Error>> {
             let text: Vec<String> = folders.iter().map(|path| path.display().to_string()).collect();
             print(output.output, &text.join("\n"), &json!({ "folders": folders }))
         }
+        Action::LoadImage {
+            cluster,
+            archive,
+            output,
+        } => {
+            let imported = Cluster::attach(&cluster.name)?.load_image(&archive)?;
+            print(output.output, &imported.join("\n"), &json!({ "imported": imported }))
+        }
+        Action::NodeInit { folder, pause } => Err(devcluster::node_init(&folder, &pause).into()),
+        Action::Enter { cgroups, command } => {
+            let (program, arguments) = command.split_first().ok_or("no command given")?;
+            Err(devcluster::enter(&cgroups, program, arguments).into())
+        }
         Action::Supervise {
             cluster,
             nodes,

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::cache::{Cache, CacheError};
-use crate::tools::{ETCD, KUBERNETES, KWOK, ToolError};
+use crate::images::{self, ImageError};
+use crate::node::{NodeError, NodeParts, check_place};
+use crate::tools::{COREDNS, ETCD, KUBERNETES, KWOK, PAUSE, ToolError};
 
 /// Why a part cannot be had.
 #[derive(Debug, Error)]
@@ -16,12 +18,18 @@ pub enum PartError {
     /// A program that is built from source.
     #[error(transparent)]
     Tool(#[from] ToolError),
+    /// The container runtime or the images.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The cache is where a node cannot use it.
+    #[error(transparent)]
+    Node(#[from] NodeError),
 }
 
-/// What kind of cluster the parts are for.
+/// What kind of cluster the parts are for, beyond the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
-    /// Real nodes: a container runtime, images, name service.
+    /// Real nodes: a container runtime, images, a name service. Making the images needs root.
     pub nodes: bool,
     /// Nodes that are played.
     pub simulated_nodes: bool,
@@ -35,6 +43,8 @@ pub(crate) struct Parts {
     pub(crate) etcd: PathBuf,
     /// KWOK's folder: the program and its stages.
     pub(crate) kwok: Option<PathBuf>,
+    pub(crate) coredns: Option<PathBuf>,
+    pub(crate) node: Option<NodeParts>,
 }
 
 impl Parts {
@@ -45,12 +55,33 @@ impl Parts {
             kubernetes: KUBERNETES.folder(&cache)?,
             etcd: ETCD.program(&cache)?,
             kwok: wanted.simulated_nodes.then(|| KWOK.folder(&cache)).transpose()?,
+            coredns: wanted.nodes.then(|| COREDNS.program(&cache)).transpose()?,
+            node: wanted.nodes.then(|| node_parts(&cache)).transpose()?,
         })
     }
 }
 
+fn node_parts(cache: &Cache) -> Result<NodeParts, PartError> {
+    check_place(cache.root(), "XDG_CACHE_HOME")?;
+    let pause = PAUSE.program(cache)?;
+    let runtime = images::runtime(cache)?;
+    let images = images::images(cache, &runtime, &pause)?;
+    Ok(NodeParts { runtime, images, pause })
+}
+
 /// Builds and downloads what the cache does not have, and returns where it is.
 pub fn prepare(wanted: Wanted) -> Result<Vec<PathBuf>, PartError> {
-    let Parts { kubernetes, etcd, kwok } = Parts::prepare(wanted)?;
-    Ok([Some(kubernetes), Some(etcd), kwok].into_iter().flatten().collect())
+    let Parts {
+        kubernetes,
+        etcd,
+        kwok,
+        coredns,
+        node,
+    } = Parts::prepare(wanted)?;
+    let mut places = vec![kubernetes, etcd];
+    places.extend(kwok.into_iter().chain(coredns));
+    if let Some(NodeParts { runtime, images, pause }) = node {
+        places.extend([runtime, images, pause]);
+    }
+    Ok(places)
 }

@@ -1,5 +1,6 @@
 //! What the supervisor of a cluster tells other processes: one file, replaced as a whole.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use serde::{Deserialize, Serialize};
@@ -29,8 +30,10 @@ pub(crate) struct State {
     pub(crate) supervisor: u32,
     pub(crate) api_server: String,
     /// Real nodes.
-    pub(crate) nodes: u32,
+    pub(crate) nodes: u8,
     pub(crate) simulated_nodes: u32,
+    /// Process 1 of each real node, by its number on this machine.
+    pub(crate) first_processes: BTreeMap<String, u32>,
     pub(crate) components: Vec<ComponentStatus>,
 }
 

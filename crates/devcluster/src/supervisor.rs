@@ -3,6 +3,7 @@
 //! It lives inside the control plane's network namespace, so what it starts is there, and others join by its process id.
 //! Everything is started on its first thread, because the kernel ends children with the thread that made them.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,8 +21,11 @@ use crate::component::{Components, Death, StartError};
 use crate::control_plane::{self, Endpoints, Mode, SERVICE_RANGE};
 use crate::identities::{self, IdentityError};
 use crate::name::{Folder, FolderError, Name};
+use crate::node::{self, Node, NodeError};
+use crate::node_init;
 use crate::parts::{PartError, Parts, Wanted};
 use crate::provisioner;
+use crate::simulated;
 use crate::state::{Phase, State};
 
 /// How often a condition is looked at while the cluster starts.
@@ -68,6 +72,12 @@ pub enum SupervisorError {
     /// It took too long.
     #[error("{0}: not reached within {limit} s; see the logs with `devcluster logs`", limit = LIMIT.as_secs())]
     TooLong(String),
+    /// Process 1 of a node is not there.
+    #[error("node {0} has no process 1")]
+    NoFirstProcess(String),
+    /// A node could not be made.
+    #[error(transparent)]
+    Node(#[from] NodeError),
     /// `devcluster down` came before the start was over.
     #[error("stopped while starting")]
     Stopped,
@@ -86,7 +96,7 @@ pub struct Shape {
     /// Where the control plane runs.
     pub mode: Mode,
     /// How many real nodes.
-    pub nodes: u32,
+    pub nodes: u8,
     /// How many simulated nodes.
     pub simulated_nodes: u32,
 }
@@ -99,13 +109,14 @@ impl Shape {
         }
     }
 
-    /// The names of the real nodes: `n1`, `n2`, ...
-    fn node_names(self) -> Vec<String> {
-        (1..=self.nodes).map(|number| format!("n{number}")).collect()
+    fn nodes(self) -> impl Iterator<Item = Node> {
+        (1..=self.nodes).map(Node)
     }
 }
 
 struct Supervisor {
+    /// This executable, by a path that holds even if the file is replaced meanwhile.
+    this: PathBuf,
     folder: Folder,
     parts: Parts,
     endpoints: Endpoints,
@@ -148,8 +159,10 @@ pub fn supervise(name: &Name, shape: Shape) -> Result<(), SupervisorError> {
             api_server: endpoints.api_server(),
             nodes: shape.nodes,
             simulated_nodes: shape.simulated_nodes,
+            first_processes: BTreeMap::new(),
             components: Vec::new(),
         },
+        this: PathBuf::from(format!("/proc/{}/exe", std::process::id())),
         folder: folder.clone(),
         endpoints,
         shape,
@@ -157,7 +170,7 @@ pub fn supervise(name: &Name, shape: Shape) -> Result<(), SupervisorError> {
         stop: stop_signals(&runtime)?,
     };
     let outcome = supervisor.run(&runtime);
-    supervisor.end();
+    let outcome = outcome.and(supervisor.end());
     if let Err(error) = &outcome {
         supervisor.tell(Phase::Failed(error.to_string()))?;
     }
@@ -173,33 +186,109 @@ impl Supervisor {
         self.watch()
     }
 
+    /// In an order in which nothing waits that need not: while the API server starts, nodes are made.
     fn start<'r>(&mut self, runtime: &'r Runtime) -> Result<ApiServer<'r>, SupervisorError> {
         let etcd = control_plane::etcd(&self.endpoints, &self.folder);
         self.launch("etcd", &self.parts.etcd.clone(), &etcd)?;
-        identities::write(
-            &self.folder,
-            &self.endpoints,
-            &self.shape.node_names(),
-            SystemTime::now(),
-        )?;
+        let names: Vec<String> = self.shape.nodes().map(Node::name).collect();
+        identities::write(&self.folder, &self.endpoints, &names, SystemTime::now())?;
         self.settings("audit-policy.json", &control_plane::audit_policy())?;
         let arguments = control_plane::api_server(&self.endpoints, &self.folder);
         self.launch_kubernetes("kube-apiserver", &arguments)?;
+        for node in self.shape.nodes() {
+            self.make_node(node)?;
+        }
 
         let api = ApiServer::new(runtime, &self.folder.kubeconfigs().join("devcluster"))?;
         self.wait("waiting for the API server", |_| Ok(api.is_ready()))?;
 
         let arguments = control_plane::controller_manager(&self.endpoints, &self.folder);
         self.launch_kubernetes("kube-controller-manager", &arguments)?;
-        let file = control_plane::scheduler_file(&self.folder);
-        self.write(&file, &control_plane::scheduler_settings(&self.folder))?;
+        self.write(
+            &control_plane::scheduler_file(&self.folder),
+            &control_plane::scheduler_settings(&self.folder),
+        )?;
         self.launch_kubernetes(
             "kube-scheduler",
             &control_plane::scheduler(&self.endpoints, &self.folder),
         )?;
+        for node in self.shape.nodes() {
+            self.start_kubelet(node)?;
+        }
+        self.start_services(&api)?;
+        self.start_simulation(&api)?;
         api.apply(&[provisioner::storage_class()])?;
         self.wait("waiting for the controllers", |_| Ok(api.has_default_account()?))?;
+        let nodes = usize::from(self.shape.nodes) + usize::try_from(self.shape.simulated_nodes).unwrap_or(usize::MAX);
+        if nodes > 0 {
+            self.wait("waiting for the nodes", |_| {
+                Ok(api.nodes()?.values().filter(|&&ready| ready).count() >= nodes)
+            })?;
+        }
         Ok(api)
+    }
+
+    /// Namespaces, network and container runtime of a node; the kubelet follows when the API server answers.
+    fn make_node(&mut self, node: Node) -> Result<(), SupervisorError> {
+        let Some(parts) = self.parts.node.clone() else {
+            return Ok(());
+        };
+        node::make_files(&self.folder, node, &parts, &self.endpoints)?;
+        let name = node.name();
+        let init = node::init(&self.this, &self.folder, node, &parts.pause);
+        let outer = self.components.start(&self.folder, &name, &init)?;
+        let up = self.folder.node(&name).join(node_init::UP);
+        self.wait(&format!("waiting for the namespaces of node {name}"), |_| {
+            Ok(up.exists())
+        })?;
+        let path = format!("/proc/{outer}/task/{outer}/children");
+        let children = fs::read_to_string(&path).map_err(SupervisorError::system(path))?;
+        let first = children.split_whitespace().next().and_then(|child| child.parse().ok());
+        let first = first.ok_or_else(|| SupervisorError::NoFirstProcess(name.clone()))?;
+        self.components.set_first(&name, first);
+        self.state.first_processes.insert(name.clone(), first);
+        node::connect(node, first)?;
+        let runtime = parts.runtime.join("usr/bin/containerd");
+        let settings = self.folder.node(&name).join("containerd.toml");
+        self.launch_in_node(node, &runtime, &[format!("--config={}", settings.display())])
+    }
+
+    fn start_kubelet(&mut self, node: Node) -> Result<(), SupervisorError> {
+        let name = node.name();
+        let Some(first) = self.state.first_processes.get(&name) else {
+            return Ok(());
+        };
+        let socket = PathBuf::from(format!("/proc/{first}/root{}", node::RUNTIME_SOCKET));
+        self.wait(&format!("waiting for the container runtime of node {name}"), |_| {
+            Ok(socket.exists())
+        })?;
+        let kubelet = self.parts.kubernetes.join("kubelet");
+        self.launch_in_node(node, &kubelet, &node::kubelet_arguments(&self.folder, node))?;
+        let settings = self.folder.node(&name).join("kube-proxy.json");
+        let proxy = self.parts.kubernetes.join("kube-proxy");
+        self.launch_in_node(node, &proxy, &[format!("--config={}", settings.display())])
+    }
+
+    /// Names and addresses of Services, also for what runs beside the control plane, such as an operator under test.
+    fn start_services(&mut self, api: &ApiServer<'_>) -> Result<(), SupervisorError> {
+        let (Some(coredns), Some(node)) = (self.parts.coredns.clone(), self.shape.nodes().next()) else {
+            return Ok(());
+        };
+        api.apply(&node::name_service_role())?;
+        let file = self.folder.path().join("Corefile");
+        fs::write(&file, node::name_service(&self.folder, &self.endpoints)).map_err(FolderError::at(&file))?;
+        self.launch("coredns", &coredns, &["-conf".to_owned(), file.display().to_string()])?;
+        let file = self.folder.path().join("kube-proxy.json");
+        self.write(&file, &node::kube_proxy(&self.folder, node))?;
+        self.launch_kubernetes("kube-proxy", &[format!("--config={}", file.display())])
+    }
+
+    fn start_simulation(&mut self, api: &ApiServer<'_>) -> Result<(), SupervisorError> {
+        let Some(kwok) = &self.parts.kwok else { return Ok(()) };
+        let (program, arguments) = simulated::kwok(kwok, &self.folder);
+        let nodes = simulated::nodes(self.shape.simulated_nodes, self.shape.nodes > 0).map_err(ApiError::from)?;
+        api.create_nodes(nodes)?;
+        self.launch("kwok", &program, &arguments)
     }
 
     /// Stays until somebody wants the cluster to end. A component that dies is reported, and the rest goes on: what a
@@ -221,8 +310,9 @@ impl Supervisor {
     }
 
     /// Ends everything: what is left is files.
-    fn end(&mut self) {
+    fn end(&mut self) -> Result<(), SupervisorError> {
         self.components.end(|_| true);
+        Ok(node::remove_cgroups(&self.folder)?)
     }
 
     fn launch_kubernetes(&mut self, program: &str, arguments: &[String]) -> Result<(), SupervisorError> {
@@ -231,8 +321,30 @@ impl Supervisor {
     }
 
     fn launch(&mut self, name: &str, program: &Path, arguments: &[String]) -> Result<(), SupervisorError> {
-        let mut command = Command::new(program);
+        self.launch_command(name, Command::new(program), arguments)
+    }
+
+    /// `program` as the component of a node that is called by its file's name.
+    fn launch_in_node(&mut self, node: Node, program: &Path, arguments: &[String]) -> Result<(), SupervisorError> {
+        let name = node.name();
+        let first = self.state.first_processes.get(&name).copied();
+        let first = first.ok_or_else(|| SupervisorError::NoFirstProcess(name.clone()))?;
+        let command = node::enter(&self.this, &self.folder, &name, first, program);
+        let component = node.component(&program.file_name().unwrap_or_default().to_string_lossy());
+        self.launch_command(&component, command, arguments)
+    }
+
+    fn launch_command(
+        &mut self,
+        name: &str,
+        mut command: Command,
+        arguments: &[String],
+    ) -> Result<(), SupervisorError> {
         command.args(arguments);
+        if let Some(parts) = &self.parts.node {
+            let (path, libraries) = node::search_paths(&parts.runtime);
+            command.env("PATH", path).env("LD_LIBRARY_PATH", libraries);
+        }
         self.components.start(&self.folder, name, &command)?;
         Ok(())
     }

@@ -78,24 +78,22 @@ pub mod status;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp", description = "Age."),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
         .message("metadata.name: must begin with a lower-case letter, hold only lower-case letters, digits and '-', and end with a letter or digit (its Services bear it); rename the Database")
-        .field_path(".metadata.name")
         .reason(Reason::FieldValueInvalid),
     validation = Rule::new("size(self.metadata.name) <= 40")
         .message("metadata.name: must have at most 40 characters (the names of its children are longer, and theirs are bounded); shorten the name")
-        .field_path(".metadata.name")
         .reason(Reason::FieldValueInvalid)
 )]
 #[x_kube(
     validation = Rule::new("self.engine != 'postgresql' || self.version.matches('^[1-9][0-9]{0,4}(\\\\.(0|[1-9][0-9]{0,4}))?$')")
-        .message("spec.version: PostgreSQL has versions of the form MAJOR or MAJOR.MINOR; write for example '16' or '16.4'")
+        .message("PostgreSQL has versions of the form MAJOR or MAJOR.MINOR; write for example '16' or '16.4'")
         .field_path(".version")
         .reason(Reason::FieldValueInvalid),
     validation = Rule::new("self.engine == 'postgresql' || self.version.matches('^[1-9][0-9]{0,4}(\\\\.(0|[1-9][0-9]{0,4})){1,2}$')")
-        .message("spec.version: this engine has versions of the form X.Y or X.Y.Z; write for example '8.4' or '8.4.3'")
+        .message("this engine has versions of the form X.Y or X.Y.Z; write for example '8.4' or '8.4.3'")
         .field_path(".version")
         .reason(Reason::FieldValueInvalid),
     validation = Rule::new("has(self.storageClass) == has(oldSelf.storageClass) && (!has(self.storageClass) || self.storageClass == oldSelf.storageClass)")
-        .message("spec.storageClass: cannot be changed, added or removed after creation, because a volume cannot move; restore the old value, or create a new Database and copy the data")
+        .message("cannot be changed, added or removed after creation, because a volume cannot move; restore the old value, or create a new Database and copy the data")
         .field_path(".storageClass")
         .reason(Reason::FieldValueForbidden)
 )]
@@ -105,7 +103,7 @@ pub struct DatabaseSpec {
     ///
     /// Required. Cannot be changed after creation: another engine cannot read the data. Create a new Database instead.
     #[x_kube(validation = Rule::new("self == oldSelf")
-        .message(Message::Expression("'spec.engine: cannot be changed from ' + oldSelf + ' to ' + self + ' after creation, because one engine cannot read the data of another; restore the old value, or create a new Database'".into()))
+        .message(Message::Expression("'cannot be changed from ' + oldSelf + ' to ' + self + ' after creation, because one engine cannot read the data of another; restore the old value, or create a new Database'".into()))
         .reason(Reason::FieldValueForbidden))]
     pub engine: Engine,
 
@@ -252,8 +250,8 @@ pub struct Requests {
     ///
     /// Default: none reserved. More than 0 and at most `limits.cpu`. May be changed; that restarts the database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("quantity(string(self)).sign() > 0")
-        .message("spec.resources.requests.cpu: must be more than 0; write for example 500m, or leave it out")
+    #[x_kube(validation = Rule::new("quantity(string(self)).isGreaterThan(quantity('0'))")
+        .message("must be more than 0; write for example 500m, or leave it out")
         .reason(Reason::FieldValueInvalid))]
     pub cpu: Option<QuantityText>,
     /// Memory that each member is sure to have, in bytes, with a suffix: `512Mi`, `2Gi` (powers of 1024) or `2G`
@@ -261,18 +259,18 @@ pub struct Requests {
     ///
     /// Default: none reserved. More than 0 and at most `limits.memory`. May be changed; that restarts the database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("quantity(string(self)).sign() > 0")
-        .message("spec.resources.requests.memory: must be more than 0; write for example 512Mi, or leave it out")
+    #[x_kube(validation = Rule::new("quantity(string(self)).isGreaterThan(quantity('0'))")
+        .message("must be more than 0; write for example 512Mi, or leave it out")
         .reason(Reason::FieldValueInvalid))]
     pub memory: Option<QuantityText>,
     /// Size of each member's volume, in bytes, with a suffix: `20Gi` (powers of 1024) or `20G` (powers of 1000).
     ///
     /// Required. May grow at any time, if the StorageClass allows it; never shrinks, because a volume cannot.
-    #[x_kube(validation = Rule::new("quantity(string(self)).sign() > 0")
-        .message("spec.resources.requests.storage: must be more than 0; write for example 20Gi")
+    #[x_kube(validation = Rule::new("quantity(string(self)).isGreaterThan(quantity('0'))")
+        .message("must be more than 0; write for example 20Gi")
         .reason(Reason::FieldValueInvalid))]
     #[x_kube(validation = Rule::new("quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0")
-        .message(Message::Expression("'spec.resources.requests.storage: cannot shrink from ' + string(oldSelf) + ' to ' + string(self) + ', because a volume cannot; write ' + string(oldSelf) + ' or more'".into()))
+        .message(Message::Expression("'cannot shrink from ' + string(oldSelf) + ' to ' + string(self) + ', because a volume cannot; write ' + string(oldSelf) + ' or more'".into()))
         .reason(Reason::FieldValueForbidden))]
     pub storage: QuantityText,
 }
@@ -286,8 +284,8 @@ pub struct Limits {
     ///
     /// Default: no limit. More than 0 and at least `requests.cpu`. May be changed; that restarts the database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("quantity(string(self)).sign() > 0")
-        .message("spec.resources.limits.cpu: must be more than 0; write for example 2, or leave it out")
+    #[x_kube(validation = Rule::new("quantity(string(self)).isGreaterThan(quantity('0'))")
+        .message("must be more than 0; write for example 2, or leave it out")
         .reason(Reason::FieldValueInvalid))]
     pub cpu: Option<QuantityText>,
     /// The most memory that each member may use, in bytes, with a suffix, for example `4Gi`. Above it, the database is
@@ -295,8 +293,8 @@ pub struct Limits {
     ///
     /// Default: no limit. More than 0 and at least `requests.memory`. May be changed; that restarts the database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("quantity(string(self)).sign() > 0")
-        .message("spec.resources.limits.memory: must be more than 0; write for example 4Gi, or leave it out")
+    #[x_kube(validation = Rule::new("quantity(string(self)).isGreaterThan(quantity('0'))")
+        .message("must be more than 0; write for example 4Gi, or leave it out")
         .reason(Reason::FieldValueInvalid))]
     pub memory: Option<QuantityText>,
 }
@@ -353,7 +351,7 @@ pub struct Configuration {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 200), schema_with = "parameters_schema")]
     #[x_kube(validation = Rule::new("self.all(name, size(name) <= 128)")
-        .message("spec.configuration.parameters: a parameter's name must have at most 128 characters; shorten it")
+        .message("a parameter's name must have at most 128 characters; shorten it")
         .reason(Reason::FieldValueInvalid))]
     pub parameters: BTreeMap<String, String>,
     /// ConfigMap in the same namespace whose keys are names of parameters and whose values are theirs.

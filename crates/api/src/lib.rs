@@ -9,6 +9,9 @@
 //!
 //! Deliberately absent: a client, a clock, I/O, and everything that needs the catalogue of engines.
 
+pub use crd::{crd_yaml, crds};
+
+mod crd;
 pub mod database;
 pub mod fault;
 pub mod names;

@@ -3,8 +3,8 @@
 //! [`Quantity`] accepts what `resource.ParseQuantity` of `k8s.io/apimachinery` accepts and nothing more, and renders
 //! what the API server renders. It is exact: an integer number of nano-units, no floating point.
 //!
-//! `tests/quantity.tsv` holds what the original answers to some thousand texts; `tests/quantity_vectors.md` says how
-//! they were made. One difference, on purpose: the original *says* that numbers beyond 2^63-1 are capped, but caps only
+//! `tests/quantity/vectors.tsv` holds what the original answers to 1600 texts; the README beside it says how they were
+//! made. One difference, on purpose: the original *says* that numbers beyond 2^63-1 are capped, but caps only
 //! those with a binary suffix and lets others overflow (`10E` has the milli-value 0 there). Here all are capped.
 
 use std::cmp::Ordering;
@@ -77,12 +77,12 @@ impl Quantity {
         }
     }
 
-    /// The amount in whole units (bytes, for memory and storage), rounded away from zero as Kubernetes does.
+    /// The amount in whole units (bytes, for memory and storage), rounded away from zero: up, for what is not negative.
     pub fn bytes_ceil(&self) -> i64 {
         i64::try_from(self.in_units_of(NANO)).expect("the magnitude is bounded by 2^63-1 units")
     }
 
-    /// The amount in thousandths (milli-CPU), rounded away from zero as Kubernetes does.
+    /// The amount in thousandths (milli-CPU), rounded away from zero: up, for what is not negative.
     pub fn milli_ceil(&self) -> i128 {
         self.in_units_of(NANO / 1_000)
     }
@@ -129,6 +129,9 @@ impl FromStr for Quantity {
             None => ("", rest),
         };
         let suffix = Suffix::parse(suffix)?;
+        if whole.is_empty() && fraction.is_empty() && suffix.needs_digits() {
+            return Err(QuantityError::Form);
+        }
         let (format, magnitude) = match suffix {
             Suffix::Decimal(exponent) => (Format::Decimal, magnitude(whole, fraction, 0, exponent)),
             Suffix::Exponent(exponent) => (Format::Exponent, magnitude(whole, fraction, 0, exponent)),
@@ -180,6 +183,15 @@ impl Suffix {
             "Ei" => Self::Binary(60),
             _ => return Self::exponent(text),
         })
+    }
+
+    /// Whether a number without a single digit is refused. The original takes it for 0 on its fast path, which these do
+    /// not go: `Ti` is accepted, `Pi` is not.
+    fn needs_digits(&self) -> bool {
+        match *self {
+            Self::Decimal(exponent) | Self::Exponent(exponent) => exponent < -NANO_PLACES,
+            Self::Binary(exponent) => exponent > 40,
+        }
     }
 
     /// `e` or `E`, an optional sign, and digits that fit 64 bits.

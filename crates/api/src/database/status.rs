@@ -51,7 +51,7 @@ pub struct DatabaseStatus {
     /// Its members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replica_status: Option<ReplicaStatus>,
-    /// What runs.
+    /// Which version of the engine runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<VersionStatus>,
     /// Its backups.
@@ -220,16 +220,13 @@ pub struct Condition {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "if_known")]
     pub last_transition_time: Option<Time>,
     /// Why, in one word for programs, for example `VersionNotInCatalogue`.
-    #[serde(default)]
     #[schemars(
         length(min = 1, max = 1024),
-        regex(pattern = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"),
-        required
+        regex(pattern = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$")
     )]
     pub reason: String,
     /// Why, in words for people, and how to mend it.
-    #[serde(default)]
-    #[schemars(length(max = 32768), required)]
+    #[schemars(length(max = 32768))]
     pub message: String,
 }
 
@@ -333,7 +330,7 @@ pub struct ReplicaStatus {
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberStatus {
-    /// Its pod.
+    /// Name of its pod.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// What it is: `primary` or `replica`.

@@ -531,9 +531,11 @@ fn revision_number(child: &Child) -> Option<i64> {
     }
 }
 
-/// The newest accepted spec: the number of its revision, and its digest.
-pub fn latest_revision(children: &Children) -> Option<(i64, OwnedDigest)> {
+/// The newest accepted spec of the Database with this uid: the number of its revision, and its digest. Revisions of a
+/// Database of the same name that went before may still be there, until the garbage collector comes by.
+pub fn latest_revision(children: &Children, uid: &str) -> Option<(i64, OwnedDigest)> {
     of_kind(children, Kind::ControllerRevision)
+        .filter(|(_, child)| child.is_controlled_by(uid))
         .filter_map(|(_, child)| match child.facts {
             Facts::Revision { number, spec } => Some((number, spec)),
             _ => None,

@@ -140,7 +140,7 @@ pub fn of(previous: &DatabaseStatus, progress: &Progress, now: &Time) -> Reporte
 
     let mut status = DatabaseStatus {
         observed_generation: Some(progress.generation),
-        accepted_generation: if progress.refusal.is_none() && latest_revision(progress.children).is_some() {
+        accepted_generation: if progress.refusal.is_none() && is_recorded(progress) {
             Some(progress.generation)
         } else {
             previous.accepted_generation
@@ -561,6 +561,11 @@ fn connection(desired: &Desired) -> ConnectionInfo {
         }),
         ca_secret_ref: None,
     }
+}
+
+/// Whether what is worked from has been recorded as accepted.
+fn is_recorded(progress: &Progress) -> bool {
+    progress.desired.is_some_and(|desired| latest_revision(progress.children, &desired.subject.uid).is_some())
 }
 
 /// Longest message, in characters; a column of `kubectl get` and an event have no room for more.

@@ -1,0 +1,26 @@
+# Thin: each target is one command that also works by hand. `make help` lists them.
+CARGO ?= cargo
+DEVCLUSTER = $(CARGO) run --quiet -p devcluster --bin devcluster --
+
+.PHONY: help demo demo-down test lint bench
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+demo: ## a real Kubernetes, this operator, a real PostgreSQL, and a query answered by it
+	@./demo/up
+
+demo-down: ## ends the demo; nothing is left but the cache
+	@./demo/down
+
+test: ## every test: pure, on a real control plane, on a real node
+	@./test/run
+
+lint: ## format, clippy, rustdoc, licences and sources of dependencies
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+	./test/deny
+
+bench: ## criterion benchmarks
+	$(CARGO) bench --workspace

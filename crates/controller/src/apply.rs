@@ -1,0 +1,271 @@
+//! The fourth step: carries a plan out. The only place that writes children.
+//!
+//! What each write answers goes into the store at once, so that the next plan of the same reconcile sees it. The first
+//! failure ends the round; what was done stays done, and the next plan starts from what is observed.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use planner::action::{Action, Generate, Patch};
+use planner::child::{Child, ChildRef, Children, Kind};
+use planner::plan::Subject;
+use serde_json::{Value, json};
+use telemetry::{Action as Counted, Metrics, WriteOutcome};
+
+use crate::credentials::{self, CredentialsError};
+use crate::requests::{ApiError, Writer};
+use crate::restarts::Restarts;
+use crate::seen::SeenDatabase;
+use crate::store::{Key, Store};
+
+/// Why a plan was not carried out to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The API server did not do what was asked.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The administrator's Secret does not hold what the application's is made of.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+}
+
+/// What a round of writes came to. The fields are private: only [`apply`] can say that a plan was carried out.
+#[derive(Debug, Default)]
+pub struct Applied {
+    written: usize,
+    restarts_put_off: usize,
+    failure: Option<(Option<ChildRef>, ApplyError)>,
+}
+
+impl Applied {
+    /// Number of writes that the API server accepted.
+    pub fn written(&self) -> usize {
+        self.written
+    }
+
+    /// Number of pods whose restart the fleet's brake put off.
+    pub fn restarts_put_off(&self) -> usize {
+        self.restarts_put_off
+    }
+
+    /// What ended the round early, if anything did.
+    pub fn failure(&self) -> Option<&(Option<ChildRef>, ApplyError)> {
+        self.failure.as_ref()
+    }
+
+    /// What ended the round early, by value.
+    pub fn into_failure(self) -> Option<(Option<ChildRef>, ApplyError)> {
+        self.failure
+    }
+}
+
+/// What a round of writes works on.
+pub struct Round<'a> {
+    /// Writes with the epoch of the Database's bucket.
+    pub writer: &'a Writer,
+    /// Whose children.
+    pub subject: &'a Subject,
+    /// The Database, as it was last seen or written.
+    pub database: &'a mut SeenDatabase,
+    /// Its children, which this round updates.
+    pub children: &'a mut Children,
+    /// Where answers are kept for later reconciles.
+    pub store: &'a Store,
+    /// Key of the Database.
+    pub key: &'a Key,
+    /// The brake on restarts across the fleet.
+    pub restarts: &'a Restarts,
+    /// Counts writes.
+    pub metrics: &'a Metrics,
+}
+
+/// Carries out the actions in their order, until one fails.
+pub async fn apply(mut round: Round<'_>, actions: &[Action]) -> Applied {
+    let mut applied = Applied::default();
+    for action in actions {
+        let done = round.carry_out(action).await;
+        match &done {
+            Ok(Done::Written) => round.metrics.writes.record(counted_as(action), WriteOutcome::Success),
+            Ok(Done::Nothing | Done::PutOff) | Err(ApplyError::Credentials(_)) => {}
+            Err(ApplyError::Api(error)) => round.metrics.writes.record(counted_as(action), error.write_outcome()),
+        }
+        match done {
+            Ok(Done::Written) => applied.written += 1,
+            Ok(Done::Nothing) => {}
+            Ok(Done::PutOff) => applied.restarts_put_off += 1,
+            Err(error) => {
+                applied.failure = Some((action.child().cloned(), error));
+                break;
+            }
+        }
+    }
+    applied
+}
+
+fn counted_as(action: &Action) -> Counted {
+    match action {
+        Action::Stamp(_) | Action::Release(_) => Counted::Stamp,
+        Action::CreateOnce { child, .. } if child.kind == Kind::ControllerRevision => Counted::Revision,
+        Action::CreateOnce { .. } => Counted::CreateOnce,
+        Action::Apply { .. } => Counted::Apply,
+        Action::Patch { .. } => Counted::Patch,
+        Action::Delete { .. } => Counted::Delete,
+        Action::RestartPod { .. } => Counted::RestartPod,
+    }
+}
+
+enum Done {
+    Written,
+    /// What was found makes the write wrong; the next plan knows it.
+    Nothing,
+    PutOff,
+}
+
+impl Round<'_> {
+    async fn carry_out(&mut self, action: &Action) -> Result<Done, ApplyError> {
+        // No `..` and no `_`: a new action does not compile until somebody decides how it is done.
+        match action {
+            Action::Stamp(change) | Action::Release(change) => {
+                let version = kube::ResourceExt::resource_version(self.database).unwrap_or_default();
+                let stamped = self.writer.stamp(&self.subject.name, &version, change).await;
+                match stamped {
+                    Ok(database) => {
+                        *self.database = database.clone();
+                        self.store.put_database(self.key, database);
+                    }
+                    // The last finalizer went, and the Database with it.
+                    Err(ApiError::NotFound { .. }) if matches!(action, Action::Release(_)) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                Ok(Done::Written)
+            }
+            Action::CreateOnce {
+                child,
+                body,
+                generate,
+                why: _,
+            } => self.create(child, body, *generate).await,
+            Action::Apply {
+                child,
+                body,
+                known,
+                why: _,
+                effect: _,
+            } => self.server_side_apply(child, body, known.as_deref()).await,
+            Action::Patch {
+                child,
+                uid,
+                patch,
+                why: _,
+                effect: _,
+            } => {
+                let answer = match patch {
+                    Patch::Merge(change) => self.writer.merge(child, uid, change).await,
+                    Patch::Remove {
+                        resource_version,
+                        pointers,
+                    } => self.writer.remove(child, uid, resource_version, pointers).await,
+                };
+                match answer {
+                    Ok(answer) => self.keep(answer),
+                    // A pod that went meanwhile needs no label.
+                    Err(ApiError::NotFound { .. }) => return Ok(Done::Nothing),
+                    Err(error) => return Err(error.into()),
+                }
+                Ok(Done::Written)
+            }
+            Action::Delete {
+                child,
+                uid,
+                resource_version,
+                why: _,
+            } => {
+                self.writer.delete(child, uid, Some(resource_version)).await?;
+                self.mark_deleting(child);
+                Ok(Done::Written)
+            }
+            Action::RestartPod { child, uid, why: _ } => {
+                if !self.restarts.admit(self.key) {
+                    return Ok(Done::PutOff);
+                }
+                self.writer.delete(child, uid, None).await?;
+                self.mark_deleting(child);
+                Ok(Done::Written)
+            }
+        }
+    }
+
+    async fn create(&mut self, child: &ChildRef, body: &Value, generate: Generate) -> Result<Done, ApplyError> {
+        let mut body = body.clone();
+        let extra = match generate {
+            Generate::Nothing => BTreeMap::new(),
+            Generate::AdminCredentials => credentials::generate(&mut rand::rng()),
+            Generate::AppCredentials => {
+                let admin = ChildRef::new(child.kind, api::names::secret_admin(&self.subject.name));
+                let admin = self.writer.read(&admin).await?;
+                credentials::app(&admin, &body, self.subject)?
+            }
+        };
+        for (name, value) in extra {
+            body["data"][name] = json!(BASE64.encode(value));
+        }
+        match self.writer.create(child, &body).await {
+            Ok(answer) => {
+                self.keep(answer);
+                Ok(Done::Written)
+            }
+            // Made before a crash, or somebody else's: the next plan sees which.
+            Err(ApiError::AlreadyExists { .. }) => {
+                let (child, facts) = self.writer.look(child).await?;
+                self.children.insert(child, facts);
+                Ok(Done::Nothing)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn server_side_apply(
+        &mut self,
+        child: &ChildRef,
+        body: &Value,
+        known: Option<&str>,
+    ) -> Result<Done, ApplyError> {
+        if known.is_none() {
+            // An unforced apply merges into an object of somebody else if no field conflicts, so look first.
+            match self.writer.look(child).await {
+                Ok((child, facts)) => {
+                    self.children.insert(child, facts);
+                    return Ok(Done::Nothing);
+                }
+                Err(ApiError::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        match self.writer.apply(child, body, known).await {
+            Ok(answer) => self.keep(answer),
+            // It went and came back meanwhile: look again rather than trust the cache.
+            Err(ApiError::Conflict { .. }) if known.is_some() => {
+                match self.writer.look(child).await {
+                    Ok((child, facts)) => self.children.insert(child, facts),
+                    Err(ApiError::NotFound { .. }) => self.children.remove(child),
+                    Err(error) => return Err(error.into()),
+                };
+                return Ok(Done::Nothing);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Done::Written)
+    }
+
+    fn keep(&mut self, (child, facts): (ChildRef, Child)) {
+        self.children.insert(child.clone(), facts.clone());
+        self.store.put_child(self.key, child, facts);
+    }
+
+    fn mark_deleting(&mut self, child: &ChildRef) {
+        if let Some(known) = self.children.get_mut(child) {
+            known.deleting = true;
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! One reconcile: five steps, each fed by the one before.
+//!
+//! `dereference` reads, `validate` judges, `plan` decides (both pure), `apply` writes children, `report` writes the
+//! status, once, at the end. Nothing here sleeps or polls: it says when to look again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engines::catalogue::Catalogue;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::{Client, ResourceExt as _};
+use planner::deletion::{self, LetGo, plan_deletion};
+use planner::plan::{Block, Desired, Observed, Plan, Subject, latest_revision, plan};
+use planner::status::{Failure, Progress};
+use sharding::Epoch;
+use telemetry::{ErrorType, Outcome, Step};
+
+use crate::apply::{Applied, ApplyError, Round, apply};
+use crate::dereference::{DereferenceError, dereference, salt};
+use crate::report::{ReportError, Reporter, report};
+use crate::requests::{ApiError, Writer};
+use crate::restarts::Restarts;
+use crate::seen::SeenDatabase;
+use crate::store::{Entry, Key, Store};
+use crate::terminating;
+use crate::validate::{Verdict, validate};
+
+/// The epoch that every write carries until buckets have owners.
+pub const EPOCH: Epoch = Epoch(1);
+
+/// How often a plan is made again within one reconcile because a write found something unexpected. The queue goes on
+/// from there.
+const ROUNDS: usize = 5;
+
+/// When a Database that refers to objects which are not watched for certain is looked at again.
+const REFERENCES_AGAIN: Duration = Duration::from_mins(5);
+/// When a Database that waits for an object of the user's is looked at again.
+const MISSING_AGAIN: Duration = Duration::from_secs(15);
+/// When a Database that is blocked by somebody else's object is looked at again: nothing tells us when that one goes.
+const BLOCKED_AGAIN: Duration = Duration::from_mins(1);
+
+/// What every reconcile shares.
+pub struct Context {
+    /// The one client.
+    pub client: Client,
+    /// What is known.
+    pub store: Store,
+    /// Engines and versions.
+    pub catalogue: Arc<Catalogue>,
+    /// Number of pods of a StatefulSet: 1, unless a test asks for none.
+    pub replicas: u32,
+    /// The brake on restarts.
+    pub restarts: Restarts,
+    /// Publishes events.
+    pub reporter: Reporter,
+    /// Counts.
+    pub metrics: telemetry::Metrics,
+}
+
+/// What happens next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// Nothing, until an event.
+    Wait,
+    /// Look again after this time, event or not.
+    LookAgain(Duration),
+    /// Try again soon, less and less often.
+    Retry,
+}
+
+/// Why a reconcile did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// Something could not be read.
+    #[error("reading what the Database refers to")]
+    Dereference(#[from] DereferenceError),
+    /// Whether the namespace or the CRD is going could not be read.
+    #[error("reading whether the namespace or the CRD is being deleted")]
+    Terminating(#[source] ApiError),
+    /// The status could not be written.
+    #[error("writing the status")]
+    Report(#[from] ReportError),
+    /// A write failed; the status tells it.
+    #[error("writing children")]
+    Apply(#[source] ApplyError),
+}
+
+impl ReconcileError {
+    /// What happens next. No `_`: a new error does not compile until it has an answer.
+    pub fn next(&self) -> Next {
+        let api = match self {
+            Self::Dereference(DereferenceError::Api(error))
+            | Self::Terminating(error)
+            | Self::Report(ReportError::Api(error))
+            | Self::Apply(ApplyError::Api(error)) => error,
+            Self::Dereference(DereferenceError::Revision { .. } | DereferenceError::Salt(_))
+            | Self::Apply(ApplyError::Credentials(_)) => return Next::LookAgain(BLOCKED_AGAIN),
+        };
+        match api {
+            ApiError::Throttled { after, .. } => Next::LookAgain(*after),
+            // The namespace's end will end the Database too, and that is an event.
+            ApiError::NamespaceTerminating { .. } => Next::LookAgain(BLOCKED_AGAIN),
+            ApiError::Invalid { .. } => Next::LookAgain(REFERENCES_AGAIN),
+            ApiError::NotFound { .. }
+            | ApiError::AlreadyExists { .. }
+            | ApiError::Conflict { .. }
+            | ApiError::Forbidden { .. }
+            | ApiError::Unknown { .. } => Next::Retry,
+        }
+    }
+
+    /// What it counts as.
+    pub fn error_type(&self) -> ErrorType {
+        match self {
+            Self::Dereference(DereferenceError::Api(error))
+            | Self::Terminating(error)
+            | Self::Report(ReportError::Api(error))
+            | Self::Apply(ApplyError::Api(error)) => error.error_type(),
+            Self::Dereference(DereferenceError::Revision { .. } | DereferenceError::Salt(_))
+            | Self::Apply(ApplyError::Credentials(_)) => ErrorType::Safety,
+        }
+    }
+
+    /// Which step it belongs to.
+    pub fn step(&self) -> Step {
+        match self {
+            Self::Dereference(_) => Step::Dereference,
+            Self::Terminating(_) => Step::Plan,
+            Self::Apply(_) => Step::Apply,
+            Self::Report(_) => Step::Report,
+        }
+    }
+}
+
+/// Brings one Database closer to what is declared.
+pub async fn reconcile(cx: &Context, key: &Key) -> Result<Next, ReconcileError> {
+    let entry = cx.store.get(key);
+    let Some(database) = entry.database.clone() else {
+        cx.restarts.settled(key);
+        return Ok(Next::Wait);
+    };
+    let subject = Subject {
+        namespace: key.namespace.to_string(),
+        name: key.name.to_string(),
+        uid: database.uid().unwrap_or_default(),
+        bucket: sharding::bucket_of(&key.namespace, &key.name),
+    };
+    let writer = Writer::new(cx.client.clone(), &subject, EPOCH);
+    let database = SeenDatabase::clone(&database);
+    if database.deleting() {
+        finalize(cx, key, &subject, &writer, database, entry).await
+    } else {
+        converge(cx, key, &subject, &writer, database, entry).await
+    }
+}
+
+async fn converge(
+    cx: &Context,
+    key: &Key,
+    subject: &Subject,
+    writer: &Writer,
+    mut database: SeenDatabase,
+    entry: Entry,
+) -> Result<Next, ReconcileError> {
+    let mut children = entry.children;
+    let found = dereference(writer, &database, &children, &subject.name).await?;
+    cx.metrics.steps.record(Step::Dereference, Outcome::Done);
+    let verdict = validate(&found, &cx.catalogue);
+    let refused = verdict.refusal().is_some();
+    cx.metrics
+        .steps
+        .record(Step::Validate, if refused { Outcome::Refused } else { Outcome::Done });
+
+    let mut desired = verdict.intent().map(|intent| Desired {
+        subject: subject.clone(),
+        intent: intent.clone(),
+        accept: verdict.accept().cloned(),
+        salt: found.salt.clone(),
+        replicas: cx.replicas,
+    });
+    let mut last = Carried::default();
+    if !database.paused
+        && let Some(desired) = &mut desired
+    {
+        last = carry_out(cx, key, writer, &mut database, &mut children, desired).await?;
+    }
+    let failure = last.applied.failure().map(|(child, error)| Failure {
+        child: child.clone(),
+        message: crate::watch::chain(error),
+        permanent: matches!(error, ApplyError::Api(ApiError::Invalid { .. })),
+    });
+    let progress = Progress {
+        generation: database.generation(),
+        refusal: verdict.refusal(),
+        desired: desired.as_ref(),
+        plan: last.plan.as_ref(),
+        children: &children,
+        failure: failure.as_ref(),
+        paused: database.paused,
+        epoch: writer.epoch().0,
+    };
+    let status = planner::status::of(&database.status, &progress, &Time(Timestamp::now()));
+    let ready = status.ready();
+    report(cx, writer, key, &database, subject, status.status).await?;
+    cx.metrics.steps.record(Step::Report, Outcome::Done);
+    if ready {
+        cx.restarts.settled(key);
+    }
+    match last.applied.into_failure() {
+        Some((_, error)) => Err(ReconcileError::Apply(error)),
+        None => Ok(look_again(&verdict, last.plan.as_ref(), last.put_off)),
+    }
+}
+
+/// What all rounds of one reconcile came to.
+#[derive(Default)]
+struct Carried {
+    plan: Option<Plan>,
+    applied: Applied,
+    put_off: bool,
+}
+
+/// Plans and applies, again while a round found something that the plan did not know.
+async fn carry_out(
+    cx: &Context,
+    key: &Key,
+    writer: &Writer,
+    database: &mut SeenDatabase,
+    children: &mut planner::child::Children,
+    desired: &mut Desired,
+) -> Result<Carried, ReconcileError> {
+    let mut carried = Carried::default();
+    for _ in 0..ROUNDS {
+        let observed = Observed {
+            stamp: deletion::stamp(&desired.subject, database.finalizers(), database.bucket()),
+            children: std::mem::take(children),
+        };
+        let next = plan(desired, &observed);
+        *children = observed.children;
+        let settled = next.actions.is_empty();
+        cx.metrics
+            .steps
+            .record(Step::Plan, if settled { Outcome::Nothing } else { Outcome::Done });
+        if next.actions.is_empty() {
+            carried.plan = Some(next);
+            break;
+        }
+        let subject = desired.subject.clone();
+        let round = Round {
+            writer,
+            subject: &subject,
+            database,
+            children,
+            store: &cx.store,
+            key,
+            restarts: &cx.restarts,
+            metrics: &cx.metrics,
+        };
+        let applied = apply(round, &next.actions).await;
+        let failed = applied.failure().is_some();
+        cx.metrics
+            .steps
+            .record(Step::Apply, if failed { Outcome::Failed } else { Outcome::Done });
+        carried.put_off = applied.restarts_put_off() > 0;
+        // Everything was as the plan thought: what comes next comes as an event.
+        let as_planned = applied.written() + applied.restarts_put_off() == next.actions.len();
+        let waits = next.blocks.contains(&Block::AwaitsSecret);
+        carried.plan = Some(next);
+        carried.applied = applied;
+        if failed || (as_planned && !waits) {
+            break;
+        }
+        if desired.accept.is_some() && latest_revision(children, &desired.subject.uid).map(|(_, digest)| digest) == accepted_digest(desired) {
+            desired.accept = None;
+        }
+        if waits {
+            desired.salt = salt(writer, &desired.subject.name).await?;
+        }
+    }
+    Ok(carried)
+}
+
+fn accepted_digest(desired: &Desired) -> Option<planner::owned::OwnedDigest> {
+    desired.accept.as_ref().map(planner::owned::digest_of_value)
+}
+
+fn look_again(verdict: &Verdict, plan: Option<&Plan>, put_off: bool) -> Next {
+    if put_off {
+        Next::LookAgain(Restarts::ASK_AGAIN)
+    } else if verdict.refusal().is_some_and(|refusal| refusal.only_missing) {
+        Next::LookAgain(MISSING_AGAIN)
+    } else if plan.is_some_and(|plan| plan.blocks.iter().any(|block| *block != Block::AwaitsSecret)) {
+        Next::LookAgain(BLOCKED_AGAIN)
+    } else if verdict.has_references() {
+        Next::LookAgain(REFERENCES_AGAIN)
+    } else {
+        Next::Wait
+    }
+}
+
+/// Ends a Database: its children go, what its policy keeps stays, and the finalizer lets go when all is gone.
+async fn finalize(
+    cx: &Context,
+    key: &Key,
+    subject: &Subject,
+    writer: &Writer,
+    mut database: SeenDatabase,
+    entry: Entry,
+) -> Result<Next, ReconcileError> {
+    if !database
+        .finalizers()
+        .iter()
+        .any(|finalizer| finalizer == api::names::FINALIZER)
+        || database.paused
+    {
+        return Ok(Next::Wait);
+    }
+    let mut children = entry.children;
+    let let_go = terminating::let_go(&cx.client, &subject.namespace)
+        .await
+        .map_err(ReconcileError::Terminating)?;
+    // A spec that cannot be read does not say that data may be destroyed.
+    let policy = database
+        .spec
+        .as_ref()
+        .map(|spec| spec.deletion_policy)
+        .unwrap_or_default();
+    if let_go.is_none() && policy == api::database::DeletionPolicy::Delete {
+        terminating::find_lasting(writer, subject, &mut children)
+            .await
+            .map_err(ReconcileError::Terminating)?;
+    }
+    let finalizers = database.finalizers().to_vec();
+    let deletion = plan_deletion(subject, policy, let_go, &finalizers, &children);
+    let round = Round {
+        writer,
+        subject,
+        database: &mut database,
+        children: &mut children,
+        store: &cx.store,
+        key,
+        restarts: &cx.restarts,
+        metrics: &cx.metrics,
+    };
+    let applied = apply(round, &deletion.actions).await;
+    match applied.into_failure() {
+        Some((_, error)) => Err(ReconcileError::Apply(error)),
+        None if deletion.waits_for.is_empty() => {
+            cx.restarts.settled(key);
+            Ok(Next::Wait)
+        }
+        None => {
+            let status = planner::status::deleting(&database.status, &deletion.waits_for, &Time(Timestamp::now()));
+            report(cx, writer, key, &database, subject, status).await?;
+            if let Some(LetGo::NamespaceTerminating | LetGo::CrdTerminating) = let_go {
+                return Ok(Next::Retry);
+            }
+            // What we wait for is watched; but what was found by a live read may carry no label.
+            Ok(Next::LookAgain(MISSING_AGAIN))
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The fifth step: the status, once, only if it changed, and an event for each transition.
+
+use kube::runtime::events::{Event, EventType, Recorder, Reporter as Source};
+use kube::{Client, Resource as _, ResourceExt as _};
+use planner::plan::Subject;
+use planner::status::{Note, changes, notes};
+use serde_json::Value;
+use telemetry::{Action, WriteOutcome};
+
+use api::database::DatabaseStatus;
+
+use crate::reconcile::Context;
+use crate::requests::{ApiError, Writer};
+use crate::seen::SeenDatabase;
+use crate::store::Key;
+
+/// Why the report was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The status was not written. Nothing is lost: it is computed anew next time.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+/// Publishes events by events.k8s.io, on transitions only.
+pub struct Reporter {
+    recorder: Recorder,
+}
+
+impl Reporter {
+    /// Publishes in the name of this member.
+    pub fn new(client: Client, member: &str) -> Self {
+        let source = Source {
+            controller: api::names::FIELD_MANAGER.to_owned(),
+            instance: Some(member.to_owned()),
+        };
+        Self {
+            recorder: Recorder::new(client, source),
+        }
+    }
+
+    /// Publishes one note about a Database. An event that is lost is told in the log, and harms nothing.
+    async fn publish(&self, database: &SeenDatabase, note: Note) -> WriteOutcome {
+        let event = Event {
+            type_: if note.warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
+            reason: note.reason.to_owned(),
+            note: Some(note.message),
+            action: note.action.to_owned(),
+            secondary: None,
+        };
+        match self.recorder.publish(&event, &database.object_ref(&())).await {
+            Ok(()) => WriteOutcome::Success,
+            Err(error) => {
+                let error = crate::watch::chain(&error);
+                tracing::warn!(database = %database.name_any(), reason = note.reason, error, "event lost");
+                WriteOutcome::Error
+            }
+        }
+    }
+}
+
+/// Writes the status if it differs from the one that is there, and publishes what changed.
+pub async fn report(
+    cx: &Context,
+    writer: &Writer,
+    key: &Key,
+    database: &SeenDatabase,
+    subject: &Subject,
+    status: DatabaseStatus,
+) -> Result<(), ReportError> {
+    let change = changes(&database.status, &status);
+    if change == Value::Null {
+        return Ok(());
+    }
+    let version = database.resource_version().unwrap_or_default();
+    let written = writer.status(&subject.name, &version, &change).await;
+    cx.metrics.writes.record(
+        Action::Status,
+        written
+            .as_ref()
+            .map_or_else(ApiError::write_outcome, |_| WriteOutcome::Success),
+    );
+    cx.store.put_database(key, written?);
+    for note in notes(&database.status, &status) {
+        let outcome = cx.reporter.publish(database, note).await;
+        cx.metrics.writes.record(Action::Event, outcome);
+    }
+    Ok(())
+}

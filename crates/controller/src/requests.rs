@@ -1,0 +1,340 @@
+//! The requests that this operator makes, and nothing more: read one object, create, apply, patch, delete.
+//!
+//! Every answer is decoded into the few facts that are kept. Bodies are never logged: some hold secrets.
+
+use std::time::Duration;
+
+use api::names::{FENCE_ANNOTATION, FIELD_MANAGER};
+use kube::Client;
+use kube::core::Request;
+use kube::core::params::{
+    DeleteParams, GetParams, Patch as KubePatch, PatchParams, PostParams, Preconditions, ValidationDirective,
+};
+use planner::child::{Child, ChildRef, Kind};
+use planner::plan::Subject;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use sharding::Epoch;
+use telemetry::{ErrorType, WriteOutcome};
+
+use crate::seen::SeenDatabase;
+
+/// Why a request failed. The class says what happens next; the message is the API server's own.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The object does not exist (404).
+    #[error("{object}: not found")]
+    NotFound {
+        /// What was asked for.
+        object: String,
+    },
+    /// An object of this name exists already (409 AlreadyExists).
+    #[error("{object}: already exists")]
+    AlreadyExists {
+        /// What was to be created.
+        object: String,
+    },
+    /// The object has changed or gone since we saw it, or another manager owns a field (409 Conflict).
+    #[error("{object}: changed since it was read: {message}")]
+    Conflict {
+        /// What was written.
+        object: String,
+        /// The server's words.
+        message: String,
+    },
+    /// The namespace is being deleted, so nothing can be created in it.
+    #[error("{object}: its namespace is being deleted")]
+    NamespaceTerminating {
+        /// What was to be created.
+        object: String,
+    },
+    /// A quota or a missing permission (403).
+    #[error("{object}: forbidden: {message}")]
+    Forbidden {
+        /// What was written.
+        object: String,
+        /// The server's words.
+        message: String,
+    },
+    /// The server will never accept this (400, 422).
+    #[error("{object}: refused: {message}")]
+    Invalid {
+        /// What was written.
+        object: String,
+        /// The server's words.
+        message: String,
+    },
+    /// Too many requests (429), or the server asks to come back later.
+    #[error("{object}: throttled, again after {} s", after.as_secs())]
+    Throttled {
+        /// What was asked for.
+        object: String,
+        /// How long to wait.
+        after: Duration,
+    },
+    /// Anything else: an outage until proven otherwise.
+    #[error("{object}: no answer that can be used")]
+    Unknown {
+        /// What was asked for.
+        object: String,
+        /// The cause.
+        source: Box<kube::Error>,
+    },
+}
+
+impl ApiError {
+    /// What it counts as.
+    pub fn error_type(&self) -> ErrorType {
+        match self {
+            Self::NotFound { .. } | Self::Unknown { .. } => ErrorType::Transient,
+            Self::AlreadyExists { .. } | Self::Conflict { .. } => ErrorType::Conflict,
+            Self::NamespaceTerminating { .. } | Self::Forbidden { .. } => ErrorType::Quota,
+            Self::Invalid { .. } => ErrorType::Permanent,
+            Self::Throttled { .. } => ErrorType::Throttled,
+        }
+    }
+
+    /// How a write that failed so is counted.
+    pub fn write_outcome(&self) -> WriteOutcome {
+        match self {
+            Self::AlreadyExists { .. } | Self::Conflict { .. } => WriteOutcome::Conflict,
+            Self::NamespaceTerminating { .. } | Self::Forbidden { .. } | Self::Invalid { .. } => WriteOutcome::Refused,
+            Self::Throttled { .. } => WriteOutcome::Throttled,
+            Self::NotFound { .. } | Self::Unknown { .. } => WriteOutcome::Error,
+        }
+    }
+
+    fn of(object: &str, error: kube::Error) -> Self {
+        let object = object.to_owned();
+        let kube::Error::Api(status) = &error else {
+            return Self::Unknown {
+                object,
+                source: Box::new(error),
+            };
+        };
+        let message = status.message.clone();
+        let details = status.details.as_ref();
+        let cause =
+            |reason: &str| details.is_some_and(|details| details.causes.iter().any(|cause| cause.reason == reason));
+        match status.code {
+            404 => Self::NotFound { object },
+            409 if status.reason == "AlreadyExists" => Self::AlreadyExists { object },
+            409 => Self::Conflict { object, message },
+            403 if cause("NamespaceTerminating") => Self::NamespaceTerminating { object },
+            403 => Self::Forbidden { object, message },
+            400 | 422 => Self::Invalid { object, message },
+            429 => {
+                let seconds = details.map_or(1, |details| details.retry_after_seconds.max(1));
+                Self::Throttled {
+                    object,
+                    after: Duration::from_secs(u64::from(seconds)),
+                }
+            }
+            _ => Self::Unknown {
+                object,
+                source: Box::new(error),
+            },
+        }
+    }
+}
+
+/// A client that writes on behalf of one Database at one epoch.
+#[derive(Clone)]
+pub struct Writer {
+    client: Client,
+    namespace: String,
+    epoch: Epoch,
+}
+
+type Answer = Result<(ChildRef, Child), ApiError>;
+
+impl Writer {
+    /// Writes for this Database, each write with this epoch as its fence.
+    pub fn new(client: Client, subject: &Subject, epoch: Epoch) -> Self {
+        Self {
+            client,
+            namespace: subject.namespace.clone(),
+            epoch,
+        }
+    }
+
+    fn path(&self, kind: Kind) -> String {
+        let (group, version, plural) = kind.resource();
+        collection(group, version, plural, &self.namespace)
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        object: &str,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Result<T, ApiError> {
+        exchange(&self.client, object, request).await
+    }
+
+    async fn send_child(
+        &self,
+        child: &ChildRef,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    ) -> Answer {
+        let object: Value = self.send(&child.to_string(), request).await?;
+        Child::observe(child.kind, &object).map_err(|error| {
+            let source = kube::Error::SerdeError(serde::de::Error::custom(error));
+            ApiError::Unknown {
+                object: child.to_string(),
+                source: Box::new(source),
+            }
+        })
+    }
+
+    /// The body with the fence of this writer.
+    fn fenced(&self, body: &Value) -> Value {
+        let mut body = body.clone();
+        body["metadata"]["annotations"][FENCE_ANNOTATION] = json!(self.epoch.to_string());
+        body
+    }
+
+    /// Reads a child, as it is.
+    pub async fn read(&self, child: &ChildRef) -> Result<Value, ApiError> {
+        self.send(
+            &child.to_string(),
+            Request::new(self.path(child.kind)).get(&child.name, &GetParams::default()),
+        )
+        .await
+    }
+
+    /// Reads the facts of a child.
+    pub async fn look(&self, child: &ChildRef) -> Answer {
+        self.send_child(
+            child,
+            Request::new(self.path(child.kind)).get(&child.name, &GetParams::default()),
+        )
+        .await
+    }
+
+    /// Creates an object that must not exist yet.
+    pub async fn create(&self, child: &ChildRef, body: &Value) -> Answer {
+        let parameters = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let body = self.fenced(body).to_string().into_bytes();
+        self.send_child(child, Request::new(self.path(child.kind)).create(&parameters, body))
+            .await
+    }
+
+    /// Applies all fields that we own. With a uid, to that very object, and by force; without, to an object that is
+    /// not expected to exist, and not by force.
+    pub async fn apply(&self, child: &ChildRef, body: &Value, known: Option<&str>) -> Answer {
+        let mut body = self.fenced(body);
+        if let Some(uid) = known {
+            body["metadata"]["uid"] = json!(uid);
+        }
+        let parameters = PatchParams {
+            force: known.is_some(),
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            // A field that this server does not know would be dropped, and we would apply it again for ever.
+            field_validation: Some(ValidationDirective::Strict),
+            ..PatchParams::default()
+        };
+        let request = Request::new(self.path(child.kind)).patch(&child.name, &parameters, &KubePatch::Apply(body));
+        self.send_child(child, request).await
+    }
+
+    /// Changes a few fields of the object with this uid.
+    pub async fn merge(&self, child: &ChildRef, uid: &str, change: &Value) -> Answer {
+        let mut body = self.fenced(change);
+        body["metadata"]["uid"] = json!(uid);
+        let request = Request::new(self.path(child.kind)).patch(&child.name, &managed(), &KubePatch::Merge(body));
+        self.send_child(child, request).await
+    }
+
+    /// Removes what these JSON pointers name from exactly this version of the object.
+    pub async fn remove(&self, child: &ChildRef, uid: &str, resource_version: &str, pointers: &[String]) -> Answer {
+        let mut operations = vec![
+            json!({"op": "test", "path": "/metadata/uid", "value": uid}),
+            json!({"op": "test", "path": "/metadata/resourceVersion", "value": resource_version}),
+        ];
+        operations.extend(pointers.iter().map(|pointer| json!({"op": "remove", "path": pointer})));
+        let request = http::Request::patch(format!(
+            "{}/{}?fieldManager={FIELD_MANAGER}",
+            self.path(child.kind),
+            child.name
+        ))
+        .header(http::header::ACCEPT, "application/json")
+        .header(http::header::CONTENT_TYPE, "application/json-patch+json")
+        .body(json!(operations).to_string().into_bytes())
+        .map_err(kube::core::request::Error::BuildRequest);
+        self.send_child(child, request).await
+    }
+
+    /// Deletes the object with this uid, and with this version if one is given.
+    pub async fn delete(&self, child: &ChildRef, uid: &str, resource_version: Option<&str>) -> Result<(), ApiError> {
+        let parameters = DeleteParams::background().preconditions(Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: resource_version.map(str::to_owned),
+        });
+        let request = Request::new(self.path(child.kind)).delete(&child.name, &parameters);
+        match self.send::<Value>(&child.to_string(), request).await {
+            Ok(_) | Err(ApiError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Changes metadata of the Database itself, if it is still at this version.
+    pub async fn stamp(&self, name: &str, resource_version: &str, change: &Value) -> Result<SeenDatabase, ApiError> {
+        let mut body = self.fenced(change);
+        body["metadata"]["resourceVersion"] = json!(resource_version);
+        let request = Request::new(databases(&self.namespace)).patch(name, &managed(), &KubePatch::Merge(body));
+        self.send(&format!("Database {name}"), request).await
+    }
+
+    /// Changes the status of the Database, if it is still at this version.
+    pub async fn status(&self, name: &str, resource_version: &str, change: &Value) -> Result<SeenDatabase, ApiError> {
+        let body = json!({"metadata": {"resourceVersion": resource_version}, "status": change});
+        let request = Request::new(databases(&self.namespace)).patch_subresource(
+            "status",
+            name,
+            &managed(),
+            &KubePatch::Merge(body),
+        );
+        self.send(&format!("Database {name}, status"), request).await
+    }
+
+    /// Epoch that this writer writes with.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+}
+
+/// Sends a request about this object and decodes the answer.
+pub async fn exchange<T: DeserializeOwned>(
+    client: &Client,
+    object: &str,
+    request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+) -> Result<T, ApiError> {
+    let request = request.map_err(|error| ApiError::of(object, kube::Error::BuildRequest(error)))?;
+    client
+        .request(request)
+        .await
+        .map_err(|error| ApiError::of(object, error))
+}
+
+fn managed() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
+}
+
+fn databases(namespace: &str) -> String {
+    collection(api::names::GROUP, api::names::VERSION, api::names::PLURAL, namespace)
+}
+
+/// Path of the collection of a resource in a namespace.
+pub fn collection(group: &str, version: &str, plural: &str, namespace: &str) -> String {
+    if group.is_empty() {
+        format!("/api/{version}/namespaces/{namespace}/{plural}")
+    } else {
+        format!("/apis/{group}/{version}/namespaces/{namespace}/{plural}")
+    }
+}

@@ -1,0 +1,189 @@
+//! Objects as this process keeps them: a few facts, taken while an answer or a watch event is decoded.
+//!
+//! The types here stand where a whole `k8s-openapi` object would, so that a watch never holds more than what a
+//! decision needs (`planner::child`).
+
+use std::borrow::Cow;
+
+use api::database::{DatabaseSpec, DatabaseStatus};
+use api::names;
+use k8s_openapi::NamespaceResourceScope;
+use kube::Resource;
+use kube::core::ObjectMeta;
+use planner::child::{Child, ChildRef, Kind, database_of};
+use serde::{Deserialize, Deserializer, de};
+use serde_json::Value;
+
+/// A child of some Database. `K` is the index of its kind in [`Kind::ALL`]: lists do not repeat the kind in each item,
+/// so it has to be in the type.
+#[derive(Clone, Debug)]
+pub struct SeenChild<const K: usize> {
+    /// Name, namespace, uid and version only.
+    meta: ObjectMeta,
+    /// Name of the Database that it belongs to, if any.
+    pub database: Option<String>,
+    /// Its kind and name.
+    pub child: ChildRef,
+    /// Its facts.
+    pub facts: Child,
+}
+
+impl<const K: usize> SeenChild<K> {
+    /// Its kind.
+    pub const KIND: Kind = Kind::ALL[K];
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
+        self.meta.namespace.as_deref().unwrap_or_default()
+    }
+}
+
+impl<'de, const K: usize> Deserialize<'de> for SeenChild<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let object = Value::deserialize(deserializer)?;
+        let (child, facts) = Child::observe(Self::KIND, &object).map_err(de::Error::custom)?;
+        Ok(Self {
+            meta: identity(&object),
+            database: database_of(Self::KIND, &object),
+            child,
+            facts,
+        })
+    }
+}
+
+/// Identity of an object, as little as the watcher needs.
+fn identity(object: &Value) -> ObjectMeta {
+    let text = |field: &str| object["metadata"][field].as_str().map(str::to_owned);
+    ObjectMeta {
+        name: text("name"),
+        namespace: text("namespace"),
+        uid: text("uid"),
+        resource_version: text("resourceVersion"),
+        ..ObjectMeta::default()
+    }
+}
+
+impl<const K: usize> Resource for SeenChild<K> {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        Self::KIND.name().into()
+    }
+    fn group((): &()) -> Cow<'_, str> {
+        Self::KIND.resource().0.into()
+    }
+    fn version((): &()) -> Cow<'_, str> {
+        Self::KIND.resource().1.into()
+    }
+    fn plural((): &()) -> Cow<'_, str> {
+        Self::KIND.resource().2.into()
+    }
+    fn meta(&self) -> &ObjectMeta {
+        &self.meta
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.meta
+    }
+}
+
+/// A Database. Its spec may be one that this version cannot read: that is a fault of this one object, not of the list.
+#[derive(Clone, Debug)]
+pub struct SeenDatabase {
+    /// Identity, and what the reconcile reads of the metadata.
+    meta: ObjectMeta,
+    /// The spec, or the field that cannot be read and why.
+    pub spec: Result<DatabaseSpec, UnreadableSpec>,
+    /// The status as it was last written. One that cannot be read counts as none, and is written anew.
+    pub status: DatabaseStatus,
+    /// Whether `intent.example.com/paused` is `true`.
+    pub paused: bool,
+}
+
+/// A field of a spec that this version cannot read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadableSpec {
+    /// Path of the field.
+    pub field: String,
+    /// What is wrong with it.
+    pub error: String,
+}
+
+impl SeenDatabase {
+    /// `metadata.generation`.
+    pub fn generation(&self) -> i64 {
+        self.meta.generation.unwrap_or_default()
+    }
+
+    /// Whether it has a deletion timestamp.
+    pub fn deleting(&self) -> bool {
+        self.meta.deletion_timestamp.is_some()
+    }
+
+    /// `metadata.finalizers`.
+    pub fn finalizers(&self) -> &[String] {
+        self.meta.finalizers.as_deref().unwrap_or_default()
+    }
+
+    /// The bucket label.
+    pub fn bucket(&self) -> Option<&str> {
+        self.meta.labels.as_ref()?.get(names::BUCKET_LABEL).map(String::as_str)
+    }
+}
+
+impl<'de> Deserialize<'de> for SeenDatabase {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let object = Value::deserialize(deserializer)?;
+        let metadata: ObjectMeta = serde_json::from_value(object["metadata"].clone()).map_err(de::Error::custom)?;
+        let spec = serde_path_to_error::deserialize(&object["spec"]).map_err(|error| UnreadableSpec {
+            field: format!("spec.{}", error.path()),
+            error: error.inner().to_string(),
+        });
+        let annotation = |name: &str| {
+            metadata
+                .annotations
+                .as_ref()
+                .and_then(|all| all.get(name))
+                .map(String::as_str)
+        };
+        let paused = annotation(names::PAUSED_ANNOTATION) == Some("true");
+        Ok(Self {
+            spec,
+            status: serde_json::from_value(object["status"].clone()).unwrap_or_default(),
+            paused,
+            meta: ObjectMeta {
+                managed_fields: None,
+                annotations: None,
+                labels: metadata.labels.map(|mut labels| {
+                    labels.retain(|name, _| name == names::BUCKET_LABEL);
+                    labels
+                }),
+                ..metadata
+            },
+        })
+    }
+}
+
+impl Resource for SeenDatabase {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        names::KIND.into()
+    }
+    fn group((): &()) -> Cow<'_, str> {
+        names::GROUP.into()
+    }
+    fn version((): &()) -> Cow<'_, str> {
+        names::VERSION.into()
+    }
+    fn plural((): &()) -> Cow<'_, str> {
+        names::PLURAL.into()
+    }
+    fn meta(&self) -> &ObjectMeta {
+        &self.meta
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.meta
+    }
+}

@@ -1,0 +1,89 @@
+//! The second step: which intent to work from, and what is to be said about the one that was declared.
+
+use api::fault::Fault;
+use engines::catalogue::Catalogue;
+use planner::intent::Intent;
+use planner::validate::{Reference, Refusal, validate as judge};
+use serde_json::Value;
+
+use crate::dereference::{Declared, Found, as_recorded};
+
+/// What the declared spec came to. Only [`validate`] makes one.
+#[derive(Debug)]
+pub struct Verdict {
+    intent: Option<Intent>,
+    accept: Option<Value>,
+    refusal: Option<Refusal>,
+    has_references: bool,
+}
+
+impl Verdict {
+    /// What to work from: the declared spec, or the one accepted last if the declared one is refused.
+    pub fn intent(&self) -> Option<&Intent> {
+        self.intent.as_ref()
+    }
+
+    /// The spec to be recorded as accepted, if that has not been done.
+    pub fn accept(&self) -> Option<&Value> {
+        self.accept.as_ref()
+    }
+
+    /// Why the declared spec is refused, if it is.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_ref()
+    }
+
+    /// Whether objects that are not watched for certain play a part, so that they must be looked at again.
+    pub fn has_references(&self) -> bool {
+        self.has_references
+    }
+}
+
+/// Judges what was found. Pure.
+pub fn validate(found: &Found, catalogue: &Catalogue) -> Verdict {
+    let before = found.before.as_ref();
+    let verdict = match &found.current {
+        Ok(current) => judge(
+            &current.spec,
+            &current.references,
+            catalogue,
+            before.map(|before| &before.spec),
+        ),
+        Err(unreadable) => Err(Refusal {
+            faults: vec![Fault {
+                field: unreadable.field.clone(),
+                value: String::new(),
+                rule: format!("cannot be read by this version of the operator: {}", unreadable.error),
+                remedy: "correct the field, or upgrade the operator".to_owned(),
+            }],
+            only_missing: false,
+        }),
+    };
+    let refers = |declared: &Declared| {
+        declared.references.config_map != Reference::Absent || declared.references.secret != Reference::Absent
+    };
+    let has_references = found.current.as_ref().is_ok_and(refers) || before.is_some_and(refers);
+    match verdict {
+        Ok(intent) => {
+            let accept = match &found.current {
+                Ok(current) if !found.is_accepted => Some(as_recorded(&current.spec)),
+                _ => None,
+            };
+            Verdict {
+                intent: Some(intent),
+                accept,
+                refusal: None,
+                has_references,
+            }
+        }
+        Err(refusal) => {
+            let intent = before.and_then(|before| judge(&before.spec, &before.references, catalogue, None).ok());
+            Verdict {
+                intent,
+                accept: None,
+                refusal: Some(refusal),
+                has_references,
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The controller on a real API server, and on a real node.
+//!
+//! Run by `make test`, which starts a cluster and runs this inside its network. Without one, every test here is
+//! skipped, loudly; with `CI=true` that skip is a failure. Each test has a namespace of its own and an operator of its
+//! own that looks at nothing else, under exactly the permissions that `database-operator rbac` prints.
+//!
+//! | file | what belongs there |
+//! | --- | --- |
+//! | `support.rs` | the cluster, namespaces, operators, waiting, the audit log. No assertions about the product |
+//! | `lifecycle.rs` | create, change, delete, without pods |
+//! | `drift.rs` | damage, and its repair |
+//! | `crash.rs` | an operator that ends between any two writes |
+//! | `counts.rs` | how many requests things cost |
+//! | `refused.rs` | what is refused, and how it is told |
+//! | `secrets.rs` | that no secret is anywhere but in Secrets |
+//! | `pods.rs` | real engines in real pods |
+
+mod crash;
+mod lifecycle;
+mod support;

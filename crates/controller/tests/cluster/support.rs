@@ -1,0 +1,337 @@
+//! The cluster, namespaces, operators, waiting, and the audit log.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use controller::Settings;
+use engines::catalogue::Catalogue;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Client, Config};
+use planner::child::Kind;
+use serde_json::{Value, json};
+use telemetry::{Metrics, Telemetry};
+use tokio::sync::{OnceCell, watch};
+
+/// How long anything may take before a test gives up. Generous: the machine may be busy.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// The engines' images that the test cluster has.
+const CATALOGUE: &str = include_str!("../../../../demo/catalogue.yaml");
+
+/// The cluster that this process runs in. Clients are made by each test for itself: their connections end with the
+/// runtime that opened them, and each test has its own.
+pub struct Cluster {
+    admin: Config,
+    operator: Config,
+    audit: PathBuf,
+    /// Whether it has a real node.
+    has_node: bool,
+}
+
+static CLUSTER: OnceCell<Option<Cluster>> = OnceCell::const_new();
+static NAMESPACES: AtomicUsize = AtomicUsize::new(0);
+
+/// The cluster, prepared once: CRD, permissions, and a user for operators. `None`, with a loud word, without one.
+async fn cluster() -> Option<&'static Cluster> {
+    let cluster = CLUSTER.get_or_init(|| async {
+        let variable = |name: &str| std::env::var(name).ok();
+        let (Some(audit), Some(operator)) = (variable("TEST_AUDIT_LOG"), variable("TEST_OPERATOR_KUBECONFIG")) else {
+            assert!(variable("CI").as_deref() != Some("true"), "no test cluster, and CI=true: run `make test`");
+            eprintln!("SKIPPED: no test cluster (TEST_AUDIT_LOG and TEST_OPERATOR_KUBECONFIG are not set); run `make test`");
+            return None;
+        };
+        let admin = Config::infer().await.expect("KUBECONFIG leads to the test cluster");
+        let kubeconfig = Kubeconfig::read_from(&operator).expect("the operator's kubeconfig can be read");
+        let mut operator = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .expect("the operator's kubeconfig is complete");
+        // The test runs its own requests at once with the operator's.
+        operator.read_timeout = Some(Duration::from_secs(300));
+        let client = Client::try_from(admin.clone()).expect("a client for the administrator");
+        let nodes: Api<DynamicObject> = Api::all_with(client, &resource("", "v1", "Node", "nodes"));
+        let has_node = !nodes.list(&Default::default()).await.expect("nodes can be listed").items.is_empty();
+        Some(Cluster { admin, operator, audit: audit.into(), has_node })
+    });
+    cluster.await.as_ref()
+}
+
+fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
+}
+
+/// A test's own namespace.
+pub struct Bed {
+    cluster: &'static Cluster,
+    admin: Client,
+    /// Name of the namespace.
+    pub namespace: String,
+}
+
+/// A namespace of its own for the test of this name, or `None` if there is no cluster.
+pub async fn bed(test: &str) -> Option<Bed> {
+    let cluster = cluster().await?;
+    let number = NAMESPACES.fetch_add(1, Ordering::Relaxed);
+    let namespace = format!("{test}-{}-{number}", std::process::id());
+    let admin = Client::try_from(cluster.admin.clone()).expect("a client for the administrator");
+    let namespaces: Api<DynamicObject> = Api::all_with(admin.clone(), &resource("", "v1", "Namespace", "namespaces"));
+    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+    let object = serde_json::from_value(object).expect("a namespace");
+    namespaces.create(&PostParams::default(), &object).await.expect("the namespace is made");
+    Some(Bed { cluster, admin, namespace })
+}
+
+/// Like [`bed`], if the cluster has a real node.
+pub async fn bed_with_node(test: &str) -> Option<Bed> {
+    let cluster = cluster().await?;
+    if !cluster.has_node {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "the test cluster has no node, and CI=true");
+        eprintln!("SKIPPED: the test cluster has no real node (it needs root); run `make test` as root");
+        return None;
+    }
+    bed(test).await
+}
+
+/// A running operator. Dropping it is its sudden death: no request is finished, nothing is released.
+pub struct Operator {
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
+    /// Its metrics.
+    pub metrics: Metrics,
+}
+
+impl Operator {
+    /// Stops it as SIGTERM does: work in flight is finished.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        (&mut self.task).await.expect("the operator ends without a panic");
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Bed {
+    /// An operator for this namespace, with as many pods for each StatefulSet.
+    pub fn operator(&self, replicas: u32) -> Operator {
+        self.operator_with(replicas, None)
+    }
+
+    /// An operator that dies after its n-th write has been answered.
+    pub fn mortal_operator(&self, replicas: u32, writes: usize) -> (Operator, Arc<tokio::sync::Notify>) {
+        let died = Arc::new(tokio::sync::Notify::new());
+        (self.operator_with(replicas, Some((writes, died.clone()))), died)
+    }
+
+    fn operator_with(&self, replicas: u32, mortal: Option<(usize, Arc<tokio::sync::Notify>)>) -> Operator {
+        let client = match mortal {
+            None => Client::try_from(self.cluster.operator.clone()).expect("a client for the operator"),
+            Some((writes, died)) => crate::crash::mortal_client(self.cluster.operator.clone(), writes, died),
+        };
+        let telemetry = Telemetry::new("test", Duration::from_mins(1)).expect("series can be registered");
+        let metrics = telemetry.metrics.clone();
+        let (stop, stopped) = watch::channel(false);
+        let settings = Settings {
+            namespaces: vec![self.namespace.clone()],
+            workers: 16,
+            member: "test".to_owned(),
+            catalogue: Arc::new(Catalogue::from_yaml(CATALOGUE).expect("the demo's catalogue")),
+            max_restarting: 10,
+            replicas,
+        };
+        let task = tokio::spawn(controller::run(client, settings, telemetry, stopped));
+        Operator { stop, task, metrics }
+    }
+
+    /// The administrator's client.
+    pub fn admin(&self) -> Client {
+        self.admin.clone()
+    }
+
+    /// Objects of a kind of child in this namespace, as the administrator sees them.
+    pub fn children(&self, kind: Kind) -> Api<DynamicObject> {
+        let (group, version, plural) = kind.resource();
+        self.api(group, version, kind.name(), plural)
+    }
+
+    /// Databases in this namespace.
+    pub fn databases(&self) -> Api<DynamicObject> {
+        self.api(api::names::GROUP, api::names::VERSION, api::names::KIND, api::names::PLURAL)
+    }
+
+    /// Objects of any kind in this namespace.
+    pub fn api(&self, group: &str, version: &str, kind: &str, plural: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.admin(), &self.namespace, &resource(group, version, kind, plural))
+    }
+
+    /// Creates an object as the administrator.
+    pub async fn create(&self, api: &Api<DynamicObject>, object: Value) -> Value {
+        let object: DynamicObject = serde_json::from_value(object).expect("an object");
+        let made = api.create(&PostParams::default(), &object).await.expect("the object is created");
+        serde_json::to_value(made).expect("objects are JSON")
+    }
+
+    /// Declares a Database.
+    pub async fn declare(&self, name: &str, spec: Value) -> Value {
+        self.create(&self.databases(), database(name, spec)).await
+    }
+
+    /// Changes a Database by merge patch, as a user does.
+    pub async fn edit(&self, name: &str, change: Value) -> Value {
+        let patched = self.databases().patch(name, &user(), &Patch::Merge(change)).await.expect("the edit is taken");
+        serde_json::to_value(patched).expect("objects are JSON")
+    }
+
+    /// Reads a Database.
+    pub async fn database(&self, name: &str) -> Option<Value> {
+        let found = self.databases().get_opt(name).await.expect("databases can be read")?;
+        Some(serde_json::to_value(found).expect("objects are JSON"))
+    }
+
+    /// Reads a child.
+    pub async fn child(&self, kind: Kind, name: &str) -> Option<Value> {
+        let found = self.children(kind).get_opt(name).await.expect("children can be read")?;
+        Some(serde_json::to_value(found).expect("objects are JSON"))
+    }
+
+    /// Deletes a child by hand.
+    pub async fn delete(&self, kind: Kind, name: &str) {
+        self.children(kind).delete(name, &DeleteParams::default()).await.expect("the child is deleted");
+    }
+
+    /// Waits until the Database satisfies the predicate, and returns it.
+    pub async fn database_when(&self, name: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        eventually(what, async || {
+            let database = self.database(name).await.unwrap_or_default();
+            if holds(&database) { Ok(database) } else { Err(summary(&database)) }
+        })
+        .await
+    }
+
+    /// Waits until a condition of the Database has this status for its current generation.
+    pub async fn condition(&self, name: &str, condition: &str, status: &str) -> Value {
+        self.database_when(name, &format!("{name}: {condition}={status}"), |database| {
+            let of = self::condition(database, condition);
+            of["status"] == status && of["observedGeneration"] == database["metadata"]["generation"]
+        })
+        .await
+    }
+
+    /// Waits until a Database is gone.
+    pub async fn gone(&self, name: &str) {
+        eventually(&format!("{name} is gone"), async || match self.database(name).await {
+            None => Ok(()),
+            Some(database) => Err(summary(&database)),
+        })
+        .await;
+    }
+
+    /// What the operator wrote in this namespace, from the audit log, Events and Leases apart: one line a request.
+    pub fn writes(&self) -> Vec<String> {
+        self.requests().into_iter().filter(|line| !line.starts_with("get ") && !line.starts_with("list ") && !line.starts_with("watch ")).collect()
+    }
+
+    /// What the operator asked for in this namespace, from the audit log, Events and Leases apart.
+    pub fn requests(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(&self.cluster.audit).expect("the audit log can be read");
+        log.lines()
+            .filter(|line| line.contains(&self.namespace))
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|entry| entry["user"]["username"] == "database-operator" && entry["stage"] == "ResponseComplete")
+            .filter(|entry| entry["objectRef"]["namespace"] == self.namespace.as_str())
+            .filter(|entry| !matches!(entry["objectRef"]["resource"].as_str(), Some("events" | "leases")))
+            .map(|entry| {
+                let text = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+                let mut resource = text("/objectRef/resource");
+                if let Some(subresource) = entry["objectRef"]["subresource"].as_str() {
+                    resource = format!("{resource}/{subresource}");
+                }
+                format!("{} {resource} {} {}", text("/verb"), text("/objectRef/name"), entry["responseStatus"]["code"])
+            })
+            .collect()
+    }
+
+    /// Waits until the operator has written nothing for `quiet`, and returns the number of its writes.
+    pub async fn settled(&self, quiet: Duration) -> usize {
+        let mut last = (self.writes().len(), tokio::time::Instant::now());
+        let give_up = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            tokio::time::sleep(POLL).await;
+            let now = self.writes().len();
+            if now != last.0 {
+                last = (now, tokio::time::Instant::now());
+            } else if last.1.elapsed() >= quiet {
+                return now;
+            }
+            assert!(tokio::time::Instant::now() < give_up, "the operator never stops writing: {:#?}", self.writes());
+        }
+    }
+
+    /// All children of a Database, by kind and name.
+    pub async fn all_children(&self) -> BTreeMap<(Kind, String), Value> {
+        let mut all = BTreeMap::new();
+        for kind in Kind::ALL {
+            for object in self.children(kind).list(&Default::default()).await.expect("children can be listed") {
+                let object = serde_json::to_value(object).expect("objects are JSON");
+                if planner::child::database_of(kind, &object).is_some() {
+                    let name = object["metadata"]["name"].as_str().expect("a name").to_owned();
+                    all.insert((kind, name), object);
+                }
+            }
+        }
+        all
+    }
+}
+
+/// How often a condition is looked at.
+pub const POLL: Duration = Duration::from_millis(100);
+
+/// Waits until `look` says yes, and fails with its last no.
+pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let give_up = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        match look().await {
+            Ok(found) => return found,
+            Err(last) => assert!(tokio::time::Instant::now() < give_up, "never: {what}. Last seen: {last}"),
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// A patch as a user sends it.
+pub fn user() -> PatchParams {
+    PatchParams { field_manager: Some("somebody".to_owned()), ..PatchParams::default() }
+}
+
+/// A Database's manifest.
+pub fn database(name: &str, spec: Value) -> Value {
+    json!({"apiVersion": api::names::API_VERSION, "kind": api::names::KIND, "metadata": {"name": name}, "spec": spec})
+}
+
+/// A small PostgreSQL.
+pub fn postgresql() -> Value {
+    json!({"engine": "postgresql", "version": "15", "resources": {"requests": {"storage": "1Gi"}}})
+}
+
+/// A small Redis.
+pub fn redis() -> Value {
+    json!({"engine": "redis", "version": "7.0", "resources": {"requests": {"storage": "1Gi"}}})
+}
+
+/// A condition of a Database; null if it is not there.
+pub fn condition<'a>(database: &'a Value, name: &str) -> &'a Value {
+    let conditions = database.pointer("/status/conditions").and_then(Value::as_array);
+    conditions.into_iter().flatten().find(|condition| condition["type"] == name).unwrap_or(&Value::Null)
+}
+
+/// What is worth reading of a Database when a test fails.
+fn summary(database: &Value) -> String {
+    json!({"generation": database["metadata"]["generation"], "deletion": database["metadata"]["deletionTimestamp"], "status": database["status"]}).to_string()
+}

@@ -1,0 +1,197 @@
+//! The command line: what can be asked for. Parsing does nothing; `main` maps each command to its function.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::Options;
+use crate::rbac::Subject;
+
+/// Makes databases from intents: applies what `Database` resources declare, and keeps it so.
+#[derive(Debug, Parser)]
+#[command(name = "database-operator", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct CommandLine {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done or allowed, 1 refused by a rule, 2 error.";
+
+const RUN_EXAMPLES: &str = "\
+Each setting is taken from its flag, else its environment variable, else the file, else its default.
+SIGTERM or SIGINT: nothing new starts, what is in flight is finished; a second one ends at once.
+
+Examples:
+  database-operator run
+      In a pod: looks after all namespaces with the pod's service account
+  database-operator run --kubeconfig ~/.kube/config --namespaces shop,payments --log-format pretty
+      On a workstation, for two namespaces, with logs for people
+  database-operator run --config operator.yaml --print-config
+      Shows the complete configuration and does not run; what is printed can be used as a file
+
+The file, with all of its keys optional and unknown keys refused:
+  workers: 16
+  namespaces: [shop, payments]
+  healthAddress: 0.0.0.0:8080
+  logFilter: info,controller=debug
+
+Exit codes: 0 done, 2 error.";
+
+const CRDS_EXAMPLES: &str = "\
+Examples:
+  database-operator crds | kubectl apply --server-side -f -
+      Installs or updates the definition of Databases";
+
+const RBAC_EXAMPLES: &str = "\
+Examples:
+  database-operator rbac | kubectl apply -f -
+      For the service account database-operator in the namespace of that name, in all namespaces
+  database-operator rbac --namespaces shop,payments --service-account ops:database-operator
+      Roles in two namespaces only
+  database-operator rbac --user developer
+      For a user, to run the operator on a workstation";
+
+const VERSION_EXAMPLES: &str = "\
+Examples:
+  database-operator version
+  database-operator version -o json";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the operator
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArguments),
+    /// Print the definition of Databases, as a manifest
+    #[command(after_help = CRDS_EXAMPLES)]
+    Crds,
+    /// Print the permissions that the operator needs, as manifests
+    #[command(after_help = RBAC_EXAMPLES)]
+    Rbac(RbacArguments),
+    /// Print the version
+    #[command(after_help = VERSION_EXAMPLES)]
+    Version(VersionArguments),
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// Configuration file (YAML)
+    #[arg(long, env = "DATABASE_OPERATOR_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Print the complete configuration and do not run
+    #[arg(long)]
+    pub print_config: bool,
+
+    /// The settings
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// Arguments of `rbac`.
+#[derive(Debug, Args)]
+pub(crate) struct RbacArguments {
+    /// Namespaces whose Databases are looked after, separated by commas. Default: all
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = namespace)]
+    pub namespaces: Vec<String>,
+
+    /// Service account that gets the permissions; may be repeated. Default: database-operator:database-operator
+    #[arg(long, value_name = "NAMESPACE:NAME", value_parser = Subject::service_account)]
+    pub service_account: Vec<Subject>,
+
+    /// User that gets the permissions; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = user)]
+    pub user: Vec<Subject>,
+}
+
+/// Arguments of `version`.
+#[derive(Debug, Args)]
+pub(crate) struct VersionArguments {
+    /// How it is printed
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: VersionOutput,
+}
+
+/// How the version is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VersionOutput {
+    /// For people
+    Text,
+    /// For machines
+    Json,
+}
+
+impl RbacArguments {
+    /// Who gets the permissions.
+    pub(crate) fn subjects(&self) -> Vec<Subject> {
+        let mut subjects = [self.service_account.as_slice(), self.user.as_slice()].concat();
+        if subjects.is_empty() {
+            let name = "database-operator".to_owned();
+            subjects.push(Subject::ServiceAccount {
+                namespace: name.clone(),
+                name,
+            });
+        }
+        subjects
+    }
+}
+
+fn namespace(text: &str) -> Result<String, String> {
+    if crate::names::is_label(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(crate::names::LABEL_RULE.to_owned())
+    }
+}
+
+fn user(text: &str) -> Result<Subject, String> {
+    if text.is_empty() {
+        Err("a user has a name".to_owned())
+    } else {
+        Ok(Subject::User(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_help_with_an_example() {
+        for command in CommandLine::command().get_subcommands() {
+            let help = command
+                .get_after_help()
+                .unwrap_or_else(|| panic!("{}: no examples", command.get_name()));
+            let example = format!("database-operator {}", command.get_name());
+            assert!(help.to_string().contains(&example), "{example}");
+        }
+    }
+
+    #[test]
+    fn every_setting_has_its_environment_variable_named_after_its_flag() {
+        let command = CommandLine::command();
+        let run = command.find_subcommand("run").expect("run");
+        for argument in run
+            .get_arguments()
+            .filter(|argument| !["help", "print_config"].contains(&argument.get_id().as_str()))
+        {
+            let flag = argument.get_long().expect("a long flag");
+            let expected = format!("DATABASE_OPERATOR_{}", flag.replace('-', "_").to_uppercase());
+            assert_eq!(
+                argument.get_env().and_then(|name| name.to_str()),
+                Some(expected.as_str()),
+                "--{flag}"
+            );
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! What `run` can be told, by flag, environment or file: one definition for all three.
+//!
+//! Precedence, setting by setting: flags, then environment (`DATABASE_OPERATOR_*`), then the file, then defaults.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+
+use crate::names;
+
+/// Settings that may each be absent: the flags with the environment, or the file.
+///
+/// In the file the same names are written in camelCase, for example `healthAddress`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Options {
+    /// Kubeconfig file. Default: the pod's service account, else $KUBECONFIG, else ~/.kube/config
+    #[arg(long, env = "DATABASE_OPERATOR_KUBECONFIG", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig to use. Default: its current one
+    #[arg(long, env = "DATABASE_OPERATOR_CONTEXT", value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+
+    /// Namespaces whose Databases are looked after, separated by commas. Default: all
+    #[arg(
+        long,
+        env = "DATABASE_OPERATOR_NAMESPACES",
+        value_name = "NAMES",
+        value_delimiter = ','
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<Vec<String>>,
+
+    /// How many Databases are reconciled at once; also bounds the requests in flight. Default: 16
+    #[arg(long, env = "DATABASE_OPERATOR_WORKERS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<usize>,
+
+    /// Name of this replica, unique among its replicas. Default: $POD_NAME, else the host name
+    #[arg(long, env = "DATABASE_OPERATOR_MEMBER", value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member: Option<String>,
+
+    /// Namespace of the operator itself. Default: $POD_NAMESPACE, else database-operator
+    #[arg(long, env = "DATABASE_OPERATOR_OPERATOR_NAMESPACE", value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator_namespace: Option<String>,
+
+    /// Address of /healthz, /readyz and /metrics; port 0 lets the system choose. Default: 0.0.0.0:8080
+    #[arg(long, env = "DATABASE_OPERATOR_HEALTH_ADDRESS", value_name = "IP:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_address: Option<SocketAddr>,
+
+    /// How log lines look, on standard error. Default: json
+    #[arg(long, env = "DATABASE_OPERATOR_LOG_FORMAT", value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+
+    /// What is logged: a level, or levels by module, as in info,controller=debug. Default: info
+    #[arg(long, env = "DATABASE_OPERATOR_LOG_FILTER", value_name = "FILTER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_filter: Option<String>,
+
+    /// File with engines, versions and images, in place of the built-in catalogue
+    #[arg(long, env = "DATABASE_OPERATOR_CATALOGUE", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catalogue: Option<PathBuf>,
+
+    /// The brake: how many Databases may be restarting at once, in the whole fleet. Default: 10
+    #[arg(long, env = "DATABASE_OPERATOR_MAX_RESTARTING_DATABASES", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_restarting_databases: Option<usize>,
+
+    /// For tests: number of pods of each `StatefulSet`. With 0, a fleet costs no nodes. Default: 1
+    #[arg(long, env = "DATABASE_OPERATOR_STATEFULSET_REPLICAS", value_name = "N", hide = true)]
+    #[serde(rename = "statefulsetReplicas", skip_serializing_if = "Option::is_none")]
+    pub statefulset_replicas: Option<u32>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// One JSON object per line, for machines
+    Json,
+    /// Text, for people
+    Pretty,
+}
+
+/// The settings of one run, complete and valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// Kubeconfig file, if not the usual places.
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig, if not its current one.
+    pub context: Option<String>,
+    /// Namespaces whose Databases are looked after; empty means all.
+    pub namespaces: Vec<String>,
+    /// How many Databases are reconciled at once.
+    pub workers: usize,
+    /// Name of this replica.
+    pub member: String,
+    /// Namespace of the operator itself.
+    pub operator_namespace: String,
+    /// Where health and metrics are served.
+    pub health_address: SocketAddr,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// What is logged.
+    pub log_filter: String,
+    /// File in place of the built-in catalogue.
+    pub catalogue: Option<PathBuf>,
+    /// How many Databases may be restarting at once.
+    pub max_restarting_databases: usize,
+    /// Number of pods of each `StatefulSet`; 1 but in tests.
+    pub statefulset_replicas: u32,
+}
+
+/// What the defaults are taken from: the pod's environment and the machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Surroundings {
+    /// `$POD_NAME`.
+    pub pod_name: Option<String>,
+    /// `$POD_NAMESPACE`.
+    pub pod_namespace: Option<String>,
+    /// The host name.
+    pub host_name: Option<String>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file is not there, or not readable.
+    #[error("configuration file {}: cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file has an unknown key, a value of the wrong type, or is not YAML. The message tells the line.
+    #[error("configuration file {}: {reason}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// Settings with values that cannot be, all of them.
+    #[error("invalid configuration:\n  {}", .0.join("\n  "))]
+    Invalid(Vec<String>),
+}
+
+/// Upper bound of `workers`: more reconciles at once than any API server answers in time.
+const MAX_WORKERS: usize = 1024;
+
+/// What must fit, behind `database-operator-member-`, into the name of a Lease (253 characters).
+const MAX_MEMBER: usize = 253 - "database-operator-member-".len();
+
+impl Options {
+    /// Reads a file. Keys that are not settings are refused.
+    pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text).map_err(|reason| ConfigError::Parse {
+            path: path.to_owned(),
+            reason,
+        })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        // A file of comments only says nothing, which is no fault.
+        let said = text
+            .lines()
+            .any(|line| !matches!(line.trim_start().chars().next(), None | Some('#')));
+        if !said {
+            return Ok(Self::default());
+        }
+        serde_yaml::from_str(text).map_err(|error| {
+            let text = error.to_string();
+            // The library begins with the word that `main` begins with.
+            text.strip_prefix("error: ").unwrap_or(&text).to_owned()
+        })
+    }
+
+    /// These settings, and those of `lower` where they are silent.
+    #[must_use]
+    pub(crate) fn over(self, lower: Self) -> Self {
+        // No `..`: a new setting does not compile until it has its place here.
+        let Self {
+            kubeconfig,
+            context,
+            namespaces,
+            workers,
+            member,
+            operator_namespace,
+            health_address,
+            log_format,
+            log_filter,
+            catalogue,
+            max_restarting_databases,
+            statefulset_replicas,
+        } = self;
+        Self {
+            kubeconfig: kubeconfig.or(lower.kubeconfig),
+            context: context.or(lower.context),
+            namespaces: namespaces.or(lower.namespaces),
+            workers: workers.or(lower.workers),
+            member: member.or(lower.member),
+            operator_namespace: operator_namespace.or(lower.operator_namespace),
+            health_address: health_address.or(lower.health_address),
+            log_format: log_format.or(lower.log_format),
+            log_filter: log_filter.or(lower.log_filter),
+            catalogue: catalogue.or(lower.catalogue),
+            max_restarting_databases: max_restarting_databases.or(lower.max_restarting_databases),
+            statefulset_replicas: statefulset_replicas.or(lower.statefulset_replicas),
+        }
+    }
+}
+
+impl Surroundings {
+    /// Those of this process.
+    pub(crate) fn of_this_process() -> Self {
+        // An empty variable is how templates say "not set".
+        let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+        Self {
+            pod_name: variable("POD_NAME"),
+            pod_namespace: variable("POD_NAMESPACE"),
+            host_name: nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()),
+        }
+    }
+}
+
+impl Config {
+    /// The configuration of this process: `flags` (with the environment) over the file over the defaults.
+    pub(crate) fn load(flags: Options, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let file = file.map(Options::read).transpose()?.unwrap_or_default();
+        Self::complete(flags.over(file), Surroundings::of_this_process())
+    }
+
+    /// Fills in the defaults and checks the whole.
+    pub(crate) fn complete(options: Options, surroundings: Surroundings) -> Result<Self, ConfigError> {
+        // Names of hosts may have capitals, names of objects may not.
+        let host_name = surroundings.host_name.map(|name| name.to_lowercase());
+        let config = Self {
+            kubeconfig: options.kubeconfig,
+            context: options.context,
+            // `--namespaces ""` is how templates say "all".
+            namespaces: options.namespaces.filter(|names| names != &[""]).unwrap_or_default(),
+            workers: options.workers.unwrap_or(16),
+            member: options
+                .member
+                .or(surroundings.pod_name)
+                .or(host_name)
+                .unwrap_or_default(),
+            operator_namespace: options
+                .operator_namespace
+                .or(surroundings.pod_namespace)
+                .unwrap_or_else(|| "database-operator".to_owned()),
+            health_address: options
+                .health_address
+                .unwrap_or((IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8080).into()),
+            log_format: options.log_format.unwrap_or(LogFormat::Json),
+            log_filter: options.log_filter.unwrap_or_else(|| "info".to_owned()),
+            catalogue: options.catalogue,
+            max_restarting_databases: options.max_restarting_databases.unwrap_or(10),
+            statefulset_replicas: options.statefulset_replicas.unwrap_or(1),
+        };
+        let faults = config.faults();
+        if faults.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::Invalid(faults))
+        }
+    }
+
+    /// All values that cannot be, each with the setting, the value, the rule and the way out.
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut seen = BTreeSet::new();
+        for namespace in &self.namespaces {
+            if !names::is_label(namespace) {
+                faults.push(format!(
+                    "namespaces: {namespace:?} is not the name of a namespace; {}",
+                    names::LABEL_RULE
+                ));
+            }
+            if !seen.insert(namespace) {
+                faults.push(format!("namespaces: {namespace:?} is named twice; name it once"));
+            }
+        }
+        if !(1..=MAX_WORKERS).contains(&self.workers) {
+            faults.push(format!(
+                "workers: {} is out of range; choose 1 to {MAX_WORKERS}",
+                self.workers
+            ));
+        }
+        if !names::is_subdomain(&self.member) || self.member.len() > MAX_MEMBER {
+            faults.push(format!(
+                "member: {:?} cannot be part of the name of a Lease; {}, at most {MAX_MEMBER} characters in all; set \
+                 --member",
+                self.member,
+                names::SUBDOMAIN_RULE
+            ));
+        }
+        if !names::is_label(&self.operator_namespace) {
+            faults.push(format!(
+                "operatorNamespace: {:?} is not the name of a namespace; {}",
+                self.operator_namespace,
+                names::LABEL_RULE
+            ));
+        }
+        if let Err(error) = telemetry::logs::check_filter(&self.log_filter) {
+            faults.push(format!("logFilter: {error}"));
+        }
+        if self.max_restarting_databases == 0 {
+            faults
+                .push("maxRestartingDatabases: 0 would hold back every restart for ever; choose 1 or more".to_owned());
+        }
+        if self.statefulset_replicas > 1 {
+            faults.push(format!(
+                "statefulsetReplicas: {} would make servers that do not replicate; choose 0 or 1",
+                self.statefulset_replicas
+            ));
+        }
+        faults
+    }
+
+    /// The whole of it as options, for `--print-config`: what is printed can be used as a file.
+    #[must_use]
+    pub(crate) fn to_options(&self) -> Options {
+        let config = self.clone();
+        Options {
+            kubeconfig: config.kubeconfig,
+            context: config.context,
+            namespaces: Some(config.namespaces),
+            workers: Some(config.workers),
+            member: Some(config.member),
+            operator_namespace: Some(config.operator_namespace),
+            health_address: Some(config.health_address),
+            log_format: Some(config.log_format),
+            log_filter: Some(config.log_filter),
+            catalogue: config.catalogue,
+            max_restarting_databases: Some(config.max_restarting_databases),
+            statefulset_replicas: Some(config.statefulset_replicas),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+use super::*;
+
+fn surroundings() -> Surroundings {
+    Surroundings {
+        pod_name: Some("database-operator-6d5f-x2x7q".to_owned()),
+        pod_namespace: Some("databases-system".to_owned()),
+        host_name: Some("Build-Host".to_owned()),
+    }
+}
+
+/// Every setting said, with values that tell `tag` apart.
+fn all(tag: u16) -> Options {
+    Options {
+        kubeconfig: Some(format!("kubeconfig-{tag}").into()),
+        context: Some(format!("context-{tag}")),
+        namespaces: Some(vec![format!("namespace-{tag}")]),
+        workers: Some(usize::from(tag)),
+        member: Some(format!("member-{tag}")),
+        operator_namespace: Some(format!("operator-{tag}")),
+        health_address: Some(([127, 0, 0, 1], tag).into()),
+        log_format: Some(if tag == 1 { LogFormat::Pretty } else { LogFormat::Json }),
+        log_filter: Some(format!("info,module_{tag}=debug")),
+        catalogue: Some(format!("catalogue-{tag}").into()),
+        max_restarting_databases: Some(usize::from(tag)),
+        statefulset_replicas: Some(u32::from(tag % 2)),
+    }
+}
+
+#[test]
+fn defaults_are_as_documented() {
+    let config = Config::complete(Options::default(), surroundings()).expect("valid");
+    let expected = Config {
+        kubeconfig: None,
+        context: None,
+        namespaces: vec![],
+        workers: 16,
+        member: "database-operator-6d5f-x2x7q".to_owned(),
+        operator_namespace: "databases-system".to_owned(),
+        health_address: ([0, 0, 0, 0], 8080).into(),
+        log_format: LogFormat::Json,
+        log_filter: "info".to_owned(),
+        catalogue: None,
+        max_restarting_databases: 10,
+        statefulset_replicas: 1,
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn outside_of_a_pod_the_host_names_the_member() {
+    let outside = Surroundings {
+        pod_name: None,
+        pod_namespace: None,
+        ..surroundings()
+    };
+    let config = Config::complete(Options::default(), outside).expect("valid");
+    assert_eq!(
+        (config.member.as_str(), config.operator_namespace.as_str()),
+        ("build-host", "database-operator")
+    );
+}
+
+#[test]
+fn the_higher_layer_wins_in_every_setting_and_silence_lets_the_lower_speak() {
+    assert_eq!(all(1).over(all(2)), all(1));
+    assert_eq!(Options::default().over(all(2)), all(2));
+    assert_eq!(all(1).over(Options::default()), all(1));
+    let one = Options {
+        workers: Some(3),
+        ..Options::default()
+    };
+    assert_eq!(
+        one.over(all(2)),
+        Options {
+            workers: Some(3),
+            ..all(2)
+        }
+    );
+}
+
+#[test]
+fn a_file_says_what_the_flags_say() {
+    let text = "
+# where and how much
+kubeconfig: kubeconfig-1
+context: context-1
+namespaces: [namespace-1]
+workers: 1
+member: member-1
+operatorNamespace: operator-1
+healthAddress: 127.0.0.1:1
+logFormat: pretty
+logFilter: info,module_1=debug
+catalogue: catalogue-1
+maxRestartingDatabases: 1
+statefulsetReplicas: 1
+";
+    assert_eq!(Options::parse(text), Ok(all(1)));
+}
+
+#[test]
+fn a_file_that_says_nothing_is_no_fault() {
+    for text in ["", "\n\n", "# all defaults\n", "{}"] {
+        assert_eq!(Options::parse(text), Ok(Options::default()), "{text:?}");
+    }
+}
+
+#[test]
+fn unknown_and_mistyped_keys_are_refused_with_key_and_line() {
+    for (text, words) in [
+        ("workers: 4\nworkerz: 5\n", &["workerz", "line 2"][..]),
+        ("health-address: 127.0.0.1:80\n", &["health-address", "healthAddress"]),
+        ("workers: many\n", &["line 1"]),
+        ("workers: -1\n", &["line 1"]),
+        ("workers: 1\nworkers: 2\n", &["workers", "line 2"]),
+        ("namespaces:\n- a\n- {b: c}\n", &["line 3"]),
+        ("logFormat: xml\n", &["xml", "json", "pretty"]),
+        ("healthAddress: localhost:8080\n", &["line 1"]),
+        ("- workers\n", &["line 1"]),
+    ] {
+        let error = Options::parse(text).expect_err(text);
+        for word in words {
+            assert!(error.contains(word), "{text:?}: {word:?} is missing in: {error}");
+        }
+    }
+}
+
+#[test]
+fn all_faults_are_told_at_once() {
+    let options = Options {
+        namespaces: Some(vec!["Shop".to_owned(), "a".to_owned(), "a".to_owned()]),
+        workers: Some(0),
+        member: Some("not a name".to_owned()),
+        operator_namespace: Some(String::new()),
+        log_filter: Some("info,x=loud".to_owned()),
+        max_restarting_databases: Some(0),
+        statefulset_replicas: Some(3),
+        ..Options::default()
+    };
+    let error = Config::complete(options, surroundings()).expect_err("invalid");
+    let ConfigError::Invalid(faults) = error else {
+        panic!("another error: {error}")
+    };
+    let settings: Vec<_> = faults
+        .iter()
+        .map(|fault| fault.split_once(':').expect("a setting").0)
+        .collect();
+    assert_eq!(
+        settings,
+        [
+            "namespaces",
+            "namespaces",
+            "workers",
+            "member",
+            "operatorNamespace",
+            "logFilter",
+            "maxRestartingDatabases",
+            "statefulsetReplicas"
+        ]
+    );
+}
+
+#[test]
+fn the_bounds_of_numbers_and_names_are_allowed_and_no_more() {
+    let complete = |options| Config::complete(options, surroundings()).is_ok();
+    for (workers, allowed) in [(0, false), (1, true), (1024, true), (1025, false)] {
+        assert_eq!(
+            complete(Options {
+                workers: Some(workers),
+                ..Options::default()
+            }),
+            allowed,
+            "{workers}"
+        );
+    }
+    for (length, allowed) in [(1, true), (63, true), (MAX_MEMBER, false), (MAX_MEMBER + 1, false)] {
+        let member = Some("m".repeat(length));
+        assert_eq!(
+            complete(Options {
+                member,
+                ..Options::default()
+            }),
+            allowed,
+            "one part of {length}"
+        );
+    }
+    // Names of pods may have dots: parts of at most 63 characters.
+    let parts = |last: usize| Some([63, 63, 63, last].map(|length| "m".repeat(length)).join("."));
+    for (last, allowed) in [(MAX_MEMBER - 192, true), (MAX_MEMBER - 191, false)] {
+        assert_eq!(
+            complete(Options {
+                member: parts(last),
+                ..Options::default()
+            }),
+            allowed,
+            "last part of {last}"
+        );
+    }
+}
+
+#[test]
+fn an_empty_list_of_namespaces_means_all() {
+    for namespaces in [None, Some(vec![]), Some(vec![String::new()])] {
+        let config = Config::complete(
+            Options {
+                namespaces,
+                ..Options::default()
+            },
+            surroundings(),
+        )
+        .expect("valid");
+        assert_eq!(config.namespaces, Vec::<String>::new());
+    }
+    let namespaces = Some(vec!["a".to_owned(), String::new()]);
+    assert!(
+        Config::complete(
+            Options {
+                namespaces,
+                ..Options::default()
+            },
+            surroundings()
+        )
+        .is_err()
+    );
+}
+
+#[test]
+fn what_is_printed_can_be_used_as_a_file() {
+    for options in [Options::default(), all(1), all(2)] {
+        let config = Config::complete(options, surroundings()).expect("valid");
+        let printed = serde_yaml::to_string(&config.to_options()).expect("YAML");
+        let again = Config::complete(Options::parse(&printed).expect(&printed), Surroundings::default());
+        assert_eq!(again.expect("valid"), config, "{printed}");
+    }
+}

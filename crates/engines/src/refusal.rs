@@ -58,12 +58,9 @@ pub fn mask(text: &str, secrets: &[&str]) -> String {
     let short: Vec<&str> = secrets.iter().filter(is_short).copied().collect();
     let mut masked = text.to_owned();
     for secret in long {
-        // An engine quotes a value in its own way, so the quoted forms are looked for too.
-        for form in [
-            secret.to_owned(),
-            secret.replace('\'', "''"),
-            secret.replace('\\', "\\\\").replace('"', "\\\""),
-        ] {
+        masked = masked.replace(secret, MASK);
+        // An engine may repeat its file's line, in which the value is quoted.
+        for form in crate::render::quoted_forms(secret) {
             masked = masked.replace(&form, MASK);
         }
     }
@@ -85,6 +82,10 @@ fn postgresql(lines: &[&str]) -> Option<String> {
             .map(|(_, message)| message.trim().to_owned())
     };
     let severe = |line: &str| ["FATAL", "PANIC"].iter().find_map(|severity| message(line, severity));
+    // Before it can log, it writes a line under its own name.
+    if let Some(text) = lines.last().and_then(|line| line.strip_prefix("postgres: ")) {
+        return Some(text.to_owned());
+    }
     let last = lines.iter().rposition(|line| severe(line).is_some())?;
     let follows = |line: &str| {
         ["HINT", "DETAIL"]

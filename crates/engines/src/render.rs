@@ -85,6 +85,17 @@ impl Parts<'_> {
     }
 }
 
+/// How `value` stands in the engines' files, without the quotes around it.
+pub(crate) fn quoted_forms(value: &str) -> [String; 4] {
+    [
+        postgresql::quoted(value),
+        mysql::quoted(value),
+        mongodb::quoted(value),
+        redis::quoted(value),
+    ]
+    .map(|quoted| quoted[1..quoted.len() - 1].to_owned())
+}
+
 /// Lines as a text.
 fn text(lines: impl Iterator<Item = String>) -> String {
     lines.fold(String::new(), |text, line| text + &line + "\n")

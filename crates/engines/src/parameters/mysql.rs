@@ -102,6 +102,10 @@ const OWNED: &[Owned] = &[
     owned("log_slave_updates", MEMBERS),
     owned("lower_case_table_names", BIRTH),
     owned("mysqlx*", LISTEN),
+    owned(
+        "name_resolve",
+        "clients are told apart by address, not by what a name server says of it",
+    ),
     owned("named_pipe", LISTEN),
     owned("networking", LISTEN),
     owned("pid_file", PROCESS),

@@ -44,6 +44,12 @@ const OWNED: &[Owned] = &[
     owned("acl-pubsub-default", LOGIN),
     owned("always-show-logo", LOGS),
     owned("appenddirname", PLACE),
+    Owned {
+        name: "appendonly",
+        // Switched on by a restart, Redis ignores the snapshot; switched off, it ignores the file that is newer.
+        rule: "the append-only file is always on, since switching it by a restart loses data",
+        remedy: "leave it out; for fewer writes to the disk set appendfsync to no",
+    },
     owned("appendfilename", PLACE),
     owned("bind", LISTEN),
     owned("bind-source-addr", LISTEN),

@@ -46,6 +46,6 @@ pub(super) fn lines(parameters: &BTreeMap<String, String>) -> String {
 }
 
 /// A double-quoted scalar: JSON's escapes are YAML's too. The server reads numbers and truth values from text.
-fn quoted(value: &str) -> String {
+pub(super) fn quoted(value: &str) -> String {
     serde_json::Value::from(value).to_string()
 }

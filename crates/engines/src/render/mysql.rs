@@ -62,6 +62,6 @@ pub(super) fn section(parameters: &BTreeMap<String, String>) -> String {
 }
 
 /// A string of the option file: backslashes and quotes are escaped by a backslash.
-fn quoted(value: &str) -> String {
+pub(super) fn quoted(value: &str) -> String {
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -73,6 +73,6 @@ pub(super) fn lines(parameters: &BTreeMap<String, String>) -> String {
 }
 
 /// A string of the configuration file: a quote is doubled, and a backslash too, since it begins an escape.
-fn quoted(value: &str) -> String {
+pub(super) fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
 }

@@ -8,9 +8,9 @@ use super::{CONFIG_SECRET, Files, Parts, pairs, text};
 pub(super) const FILE: &str = "redis.conf";
 
 pub(super) fn configuration(memory_bytes: Option<i64>, parameters: &BTreeMap<String, String>) -> Files {
-    // The append-only file keeps what was written up to a second ago. Snapshots are Redis' own default, so they need no
-    // line; `save` lines add up, and one here would stand beside the user's.
-    let mut defaults = pairs([("appendonly", "yes"), ("appendfsync", "everysec")]);
+    // A crash loses a second at most. Snapshots are Redis' own default, so they need no line; `save` lines add up, and one
+    // here would stand beside the user's.
+    let mut defaults = pairs([("appendfsync", "everysec")]);
     if let Some(bytes) = memory_bytes {
         // The rest is for clients' buffers and for the pages that a fork copies while the files are rewritten. Full
         // means that writes are refused, which is seen; without a limit the kernel kills the server.
@@ -20,6 +20,7 @@ pub(super) fn configuration(memory_bytes: Option<i64>, parameters: &BTreeMap<Str
         ("aclfile", "/run/database/users.acl"),
         ("appenddirname", "appendonlydir"),
         ("appendfilename", "appendonly.aof"),
+        ("appendonly", "yes"),
         ("daemonize", "no"),
         ("dbfilename", "dump.rdb"),
         ("dir", "/var/lib/database/data"),
@@ -55,7 +56,7 @@ pub(super) fn lines(parameters: &BTreeMap<String, String>) -> String {
 }
 
 /// A string of the configuration file. Control characters are written as `\xHH`; bytes above ASCII stand for themselves.
-fn quoted(value: &str) -> String {
+pub(super) fn quoted(value: &str) -> String {
     let mut quoted = String::from('"');
     for character in value.chars() {
         match character {

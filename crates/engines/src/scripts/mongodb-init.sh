@@ -7,7 +7,6 @@ main_file=mongod.conf
 admin=/etc/database/admin
 
 make_data() { # DIRECTORY
-    umask 077
     mkdir "$1"
     # Members know each other by this key. It follows from the Secret, so every member of this Database has the same.
     sha256sum < "$admin/password" | cut -c 1-64 > "$run/keyfile"

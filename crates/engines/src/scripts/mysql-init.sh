@@ -20,7 +20,6 @@ make_data() { # DIRECTORY
         *[[:cntrl:]]*) refuse "the administrator's Secret has a control character under $key; remake the Secret" ;;
         esac
     done
-    umask 077
     mkdir "$1"
     # `--initialize` runs no statements about accounts, so a server without network runs them, and stops by the last one.
     mysqld --no-defaults --initialize-insecure --datadir="$1" --lower-case-table-names=0

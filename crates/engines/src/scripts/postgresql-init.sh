@@ -28,7 +28,7 @@ make_data() { # DIRECTORY
     # The words of $locale are ours.
     # shellcheck disable=SC2086
     initdb --pgdata="$1" --username="$(cat "$admin/username")" --pwfile="$admin/password" \
-        --auth-local=peer --auth-host=scram-sha-256 --encoding=UTF8 $locale --data-checksums
+        --no-instructions --auth-local=peer --auth-host=scram-sha-256 --encoding=UTF8 $locale --data-checksums
     user=$(quoted '"' < "$admin/app-username")
     database=$(quoted '"' < "$admin/app-database")
     # Single-user mode opens no socket. One statement a line; the first that fails ends it, and is not logged itself.

@@ -14,6 +14,7 @@ mark=$volume/lineage
 config=/etc/database/config
 config_secret=/etc/database/config-secret
 run=/run/database
+umask 077
 
 refuse() {
     echo "refused: $1" >&2

@@ -149,7 +149,7 @@ impl<'de> Deserialize<'de> for SeenDatabase {
         let paused = annotation(names::PAUSED_ANNOTATION) == Some("true");
         Ok(Self {
             spec,
-            status: serde_json::from_value(object["status"].clone()).unwrap_or_default(),
+            status: status(&object),
             paused,
             meta: ObjectMeta {
                 managed_fields: None,
@@ -162,6 +162,19 @@ impl<'de> Deserialize<'de> for SeenDatabase {
             },
         })
     }
+}
+
+/// The status, leniently: one that cannot be read is written anew, and the log says so.
+fn status(object: &Value) -> DatabaseStatus {
+    let status = &object["status"];
+    if status.is_null() {
+        return DatabaseStatus::default();
+    }
+    serde_path_to_error::deserialize(status).unwrap_or_else(|error| {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        tracing::warn!(database = name, %error, "a status cannot be read, and is written anew");
+        DatabaseStatus::default()
+    })
 }
 
 impl Resource for SeenDatabase {
@@ -187,3 +200,6 @@ impl Resource for SeenDatabase {
         &mut self.meta
     }
 }
+
+#[cfg(test)]
+mod tests;

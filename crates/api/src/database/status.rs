@@ -9,7 +9,8 @@ use std::str::FromStr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::database::LocalRef;
 
@@ -424,7 +425,8 @@ pub struct Operation {
 }
 
 /// A value that may be newer than this code: what is not understood is absent.
-fn if_known<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+fn if_known<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
-    Ok(text.and_then(|text| T::deserialize(de::value::StringDeserializer::<de::value::Error>::new(text)).ok()))
+    // By way of JSON: a deserializer of bare text does not know the newtypes that times are.
+    Ok(text.and_then(|text| serde_json::from_value(text.into()).ok()))
 }

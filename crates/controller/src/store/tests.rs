@@ -29,6 +29,8 @@ fn the_echo_of_our_own_write_is_no_news() {
 #[test]
 fn a_late_answer_does_not_bring_back_what_has_gone() {
     let store = Store::default();
+    let database = json!({"metadata": {"name": "orders", "resourceVersion": "1"}, "spec": null});
+    store.put_database(&key(), serde_json::from_value(database).expect("a Database"));
     put(&store, 5);
     let (name, _) = child(0, "u");
     assert!(store.remove_child(&key(), &name, "7"));

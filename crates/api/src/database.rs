@@ -1,7 +1,7 @@
 //! The `Database`: what a user declares, and (in [`status`]) what the operator reports.
 //!
 //! The descriptions here are what `kubectl explain database` prints. Bounds, patterns, defaults and CEL rules here are
-//! what the API server enforces.
+//! what the API server enforces; [`crate::rules`] tells the same offline.
 
 #![allow(
     unreachable_pub,
@@ -254,7 +254,7 @@ pub struct Requests {
         .message("must be more than 0; write for example 500m, or leave it out")
         .reason(Reason::FieldValueInvalid))]
     pub cpu: Option<QuantityText>,
-    /// Memory that each member is sure to have, in bytes, with a suffix: `512Mi`, `2Gi` (powers of 1024) or `2G`
+    /// Memory that each member is sure to have, in bytes, with a suffix, for example `512Mi` (powers of 1024) or `2G`
     /// (powers of 1000).
     ///
     /// Default: none reserved. More than 0 and at most `limits.memory`. May be changed; that restarts the database.
@@ -263,7 +263,8 @@ pub struct Requests {
         .message("must be more than 0; write for example 512Mi, or leave it out")
         .reason(Reason::FieldValueInvalid))]
     pub memory: Option<QuantityText>,
-    /// Size of each member's volume, in bytes, with a suffix: `20Gi` (powers of 1024) or `20G` (powers of 1000).
+    /// Size of each member's volume, in bytes, with a suffix, for example `20Gi` (powers of 1024) or `20G` (powers of
+    /// 1000).
     ///
     /// Required. May grow at any time, if the StorageClass allows it; never shrinks, because a volume cannot.
     #[x_kube(validation = Rule::new("quantity(string(self)).isGreaterThan(quantity('0'))")

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+pub use crate::rules::schema_faults;
+
 /// One thing that is wrong with a manifest: where, what stands there, which rule it breaks, and the way out.
 ///
 /// All faults of a manifest are reported at once, so that nobody mends them one by one.
@@ -53,7 +55,7 @@ impl fmt::Display for Fault {
         if !value.is_empty() {
             let shown: String = value.chars().take(SHOWN_VALUE_MAX).collect();
             let cut = if shown.len() < value.len() { "…" } else { "" };
-            write!(f, " ({:?}{cut})", shown)?;
+            write!(f, " ({shown:?}{cut})")?;
         }
         write!(f, ": {rule}")?;
         if !remedy.is_empty() {

@@ -1,8 +1,9 @@
 //! The `Database` resource, the types of its values, and the names that are fixed for ever.
 //!
 //! Read in this order: [`database`] (the resource as users write it), [`database::status`] (what the operator reports),
-//! [`names`]; then the value types ([`quantity`]), which are exact and know no clock; then [`fault`] (how refusals are
-//! told).
+//! [`names`]; then the value types [`quantity`], [`version`], [`schedule`], [`retention`], which are exact and know no
+//! clock; then [`fault`] (how refusals are told), [`rules`] (what the API server refuses) and [`strict`] (reading
+//! manifests without a server).
 //!
 //! Values stand in the spec as text and are parsed by whoever judges them, so that one bad Database never breaks the
 //! decoding of a list, and all of its faults can be told at once.
@@ -17,5 +18,8 @@ pub mod fault;
 pub mod names;
 pub mod quantity;
 pub mod retention;
+pub mod rules;
 pub mod schedule;
+mod schema;
+pub mod strict;
 pub mod version;

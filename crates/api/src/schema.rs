@@ -1,0 +1,385 @@
+//! A structural schema, applied without a server.
+//!
+//! It understands what the generated schema of a Database uses, and fails loudly at anything else, so that a keyword
+//! that is added to the types cannot be forgotten here. Three steps, in the order of the API server: [`prune_nulls`],
+//! [`fill_defaults`], [`check`].
+
+use std::collections::BTreeSet;
+
+use regex::bytes::{Regex, RegexBuilder};
+use serde_json::{Map, Value};
+
+use crate::fault::Fault;
+
+/// Drops every `null`: the schema has nothing nullable, so it is the same as absence.
+pub(crate) fn prune_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(prune_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(prune_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Puts the schema's defaults where nothing stands.
+pub(crate) fn fill_defaults(schema: &Value, value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, property) in properties(schema) {
+                if let (false, Some(default)) = (fields.contains_key(name), property.get("default")) {
+                    fields.insert(name.clone(), default.clone());
+                }
+                if let Some(field) = fields.get_mut(name) {
+                    fill_defaults(property, field);
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| fill_defaults(&schema["items"], item)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Everything in `value` that the schema refuses, with the path of each.
+pub(crate) fn check(schema: &Value, value: &Value, path: &str) -> Vec<Fault> {
+    let mut check = Check { faults: Vec::new() };
+    check.value(schema, value, path, example(schema));
+    check.faults
+}
+
+/// Whether `value` has the types that the schema wants, so that it can be decoded whatever else is wrong with it.
+pub(crate) fn is_decodable(faults: &[Fault]) -> bool {
+    !faults
+        .iter()
+        .any(|fault| fault.rule.starts_with(TYPE) || fault.rule == REQUIRED || fault.rule.starts_with(ENUM))
+}
+
+/// Whether the fault is that a text has not the form that a pattern wants, which a rule may tell in better words.
+pub(crate) fn is_pattern(fault: &Fault) -> bool {
+    fault.rule.starts_with(PATTERN)
+}
+
+const PATTERN: &str = "must match";
+const TYPE: &str = "must be of type";
+const REQUIRED: &str = "is required";
+const ENUM: &str = "must be one of";
+
+struct Check {
+    faults: Vec<Fault>,
+}
+
+impl Check {
+    fn fault(&mut self, path: &str, value: &Value, rule: impl Into<String>, remedy: impl Into<String>) {
+        self.faults.push(Fault::new(path, shown(value), rule, remedy));
+    }
+
+    fn value(&mut self, schema: &Value, value: &Value, path: &str, example: Option<&str>) {
+        let write = example.map_or_else(String::new, |example| format!("write for example {example}"));
+        let wanted = schema["type"].as_str();
+        match (wanted, value) {
+            (Some("object"), Value::Object(fields)) => self.object(schema, fields, path),
+            (Some("array"), Value::Array(items)) => self.array(schema, items, path, example),
+            (Some("string"), Value::String(text)) => self.text(schema, text, path, &write),
+            (Some("boolean"), Value::Bool(_)) => {}
+            (Some("integer"), Value::Number(number)) if number.is_i64() || number.is_u64() => {}
+            (Some("string"), Value::Bool(_) | Value::Number(_)) => {
+                let remedy = format!("put it in quotes, or YAML takes it for {}", kind(value));
+                self.fault(path, value, format!("{TYPE} text, but is {}", kind(value)), remedy);
+            }
+            (Some(wanted), _) => {
+                let wanted = name_of_type(wanted);
+                let remedy = if wanted == "true or false" {
+                    "write true or false".to_owned()
+                } else {
+                    write
+                };
+                self.fault(path, value, format!("{TYPE} {wanted}, but is {}", kind(value)), remedy);
+            }
+            (None, _) => self.int_or_string(schema, value, path, &write),
+        }
+    }
+
+    fn int_or_string(&mut self, schema: &Value, value: &Value, path: &str, write: &str) {
+        if schema["x-kubernetes-preserve-unknown-fields"] == true {
+            return;
+        }
+        assert!(
+            schema["x-kubernetes-int-or-string"] == true,
+            "{path}: the schema says nothing that is understood here"
+        );
+        match value {
+            Value::String(text) => self.text(schema, text, path, write),
+            Value::Number(number) if number.is_i64() || number.is_u64() => {}
+            Value::Number(_) => {
+                self.fault(
+                    path,
+                    value,
+                    format!("{TYPE} text or whole number, but has a fraction"),
+                    "put it in quotes",
+                );
+            }
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
+                self.fault(
+                    path,
+                    value,
+                    format!("{TYPE} text or whole number, but is {}", kind(value)),
+                    write,
+                );
+            }
+        }
+    }
+
+    fn object(&mut self, schema: &Value, fields: &Map<String, Value>, path: &str) {
+        let known: Vec<&str> = properties(schema).map(|(name, _)| name.as_str()).collect();
+        for required in schema["required"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+        {
+            if !fields.contains_key(required) {
+                let write = match example(&schema["properties"][required]) {
+                    Some(example) => format!("write it, for example {example}"),
+                    None => "write it".to_owned(),
+                };
+                self.faults.push(Fault::new(join(path, required), "", REQUIRED, write));
+            }
+        }
+        if let Some(max) = bound(schema, "maxProperties")
+            && fields.len() > max
+        {
+            self.faults.push(Fault::new(
+                path,
+                "",
+                format!("must have at most {max} entries, but has {}", fields.len()),
+                "remove some",
+            ));
+        }
+        for (name, value) in fields {
+            let path = join(path, name);
+            if let Some(property) = schema["properties"].get(name) {
+                self.value(property, value, &path, example(property));
+            } else if let Some(within) = schema.get("additionalProperties") {
+                self.value(within, value, &path, example(schema));
+            } else {
+                let remedy = match nearest(name, &known) {
+                    Some(near) => format!("write {near}, or remove it"),
+                    None => format!("remove it; known here: {}", known.join(", ")),
+                };
+                self.fault(&path, value, "is not a field of this resource", remedy);
+            }
+        }
+    }
+
+    fn array(&mut self, schema: &Value, items: &[Value], path: &str, example: Option<&str>) {
+        if let Some(max) = bound(schema, "maxItems")
+            && items.len() > max
+        {
+            self.faults.push(Fault::new(
+                path,
+                "",
+                format!("must have at most {max} entries, but has {}", items.len()),
+                "remove some",
+            ));
+        }
+        let mut seen = BTreeSet::new();
+        for (index, item) in items.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            self.value(&schema["items"], item, &path, example);
+            if schema["x-kubernetes-list-type"] == "set" && !seen.insert(item.to_string()) {
+                self.fault(&path, item, "must be there once only", "remove the second");
+            }
+        }
+    }
+
+    fn text(&mut self, schema: &Value, text: &str, path: &str, write: &str) {
+        let mut fault = |rule: String| self.faults.push(Fault::new(path, text, rule, write));
+        let length = text.chars().count();
+        if let Some(min) = bound(schema, "minLength")
+            && length < min
+        {
+            fault(format!(
+                "must have at least {min} {}",
+                if min == 1 { "character" } else { "characters" }
+            ));
+        } else if let Some(max) = bound(schema, "maxLength")
+            && length > max
+        {
+            fault(format!("must have at most {max} characters, but has {length}"));
+        } else if let Some(choices) = schema["enum"].as_array() {
+            if !choices.iter().any(|choice| choice == text) {
+                let choices: Vec<&str> = choices.iter().filter_map(Value::as_str).collect();
+                let remedy =
+                    nearest(text, &choices).map_or("write one of them".to_owned(), |near| format!("write {near}"));
+                self.faults
+                    .push(Fault::new(path, text, format!("{ENUM} {}", choices.join(", ")), remedy));
+            }
+        } else if let Some(pattern) = schema["pattern"].as_str()
+            && !regex(pattern).is_match(text.as_bytes())
+        {
+            fault(format!("{PATTERN} {pattern}"));
+        }
+    }
+}
+
+/// The pattern, read as the API server reads it (Go: `\s` and its kin are ASCII).
+fn regex(pattern: &str) -> Regex {
+    RegexBuilder::new(pattern)
+        .unicode(false)
+        .build()
+        .expect("the patterns are ours, and a test compiles them all")
+}
+
+fn properties(schema: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    schema["properties"].as_object().into_iter().flatten()
+}
+
+fn bound(schema: &Value, keyword: &str) -> Option<usize> {
+    schema[keyword].as_u64().and_then(|bound| usize::try_from(bound).ok())
+}
+
+/// The example in a description: what stands between backticks after `for example`.
+fn example(schema: &Value) -> Option<&str> {
+    let (_, rest) = schema["description"].as_str()?.split_once("for example `")?;
+    rest.split_once('`').map(|(example, _)| example)
+}
+
+/// The path of a field. A name that would be misread (a parameter's, with a dot) stands in brackets.
+fn join(path: &str, name: &str) -> String {
+    let plain = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+        && !name.is_empty();
+    match (path.is_empty(), plain) {
+        (true, _) => name.to_owned(),
+        (false, true) => format!("{path}.{name}"),
+        (false, false) => format!("{path}[{name:?}]"),
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::Array(_) | Value::Object(_) => String::new(),
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+    }
+}
+
+fn name_of_type(wanted: &str) -> &'static str {
+    match wanted {
+        "object" => "map",
+        "array" => "list",
+        "string" => "text",
+        "boolean" => "true or false",
+        "integer" => "whole number",
+        _ => panic!("the schema has the type {wanted}, which is not understood here"),
+    }
+}
+
+/// The candidate that `name` was probably meant to be: at most two edits away, or the same but for case and `_`.
+fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    let plain = |text: &str| text.replace(['_', '-'], "").to_ascii_lowercase();
+    let same = candidates.iter().find(|candidate| plain(candidate) == plain(name));
+    let near = || {
+        let distances = candidates.iter().map(|candidate| (edits(name, candidate), candidate));
+        distances
+            .min()
+            .filter(|(distance, candidate)| *distance <= 2 && candidate.len() > 3)
+            .map(|(_, near)| near)
+    };
+    same.or_else(near).copied()
+}
+
+/// How many letters must be put in, taken out or exchanged (Levenshtein).
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (index, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = index + 1;
+        for (column, to) in b.iter().enumerate() {
+            let above = row[column + 1];
+            row[column + 1] = (above + 1)
+                .min(row[column] + 1)
+                .min(diagonal + usize::from(from != *to));
+            diagonal = above;
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keywords that [`Check`] applies, or that need no check of a single object without its past.
+    const UNDERSTOOD: [&str; 19] = [
+        "title",
+        "type",
+        "properties",
+        "required",
+        "additionalProperties",
+        "items",
+        "enum",
+        "pattern",
+        "minLength",
+        "maxLength",
+        "maxItems",
+        "maxProperties",
+        "description",
+        "default",
+        "x-kubernetes-int-or-string",
+        "x-kubernetes-list-type",
+        // Rules in CEL are told again in `rules`.
+        "x-kubernetes-validations",
+        // In a status only, which is not checked.
+        "format",
+        "x-kubernetes-list-map-keys",
+    ];
+
+    #[test]
+    fn every_keyword_of_the_schema_is_understood_and_every_pattern_compiles() {
+        fn walk(schema: &Value, patterns: &mut usize) {
+            for (keyword, value) in schema.as_object().unwrap() {
+                assert!(UNDERSTOOD.contains(&keyword.as_str()), "{keyword}");
+                match keyword.as_str() {
+                    "properties" => value
+                        .as_object()
+                        .unwrap()
+                        .values()
+                        .for_each(|property| walk(property, patterns)),
+                    "items" | "additionalProperties" => walk(value, patterns),
+                    "pattern" => {
+                        regex(value.as_str().unwrap());
+                        *patterns += 1;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let mut patterns = 0;
+        walk(&crate::crd::database_schema(), &mut patterns);
+        assert!(patterns > 8, "{patterns}");
+    }
+
+    #[test]
+    fn the_nearest_name_is_found() {
+        let known = ["engine", "storageClass", "highAvailability", "version"];
+        assert_eq!(nearest("storageclass", &known), Some("storageClass"));
+        assert_eq!(nearest("storage_class", &known), Some("storageClass"));
+        assert_eq!(nearest("enigne", &known), Some("engine"));
+        assert_eq!(nearest("replicas", &known), None);
+    }
+}

@@ -60,13 +60,8 @@ impl Key {
             hash.update((input.len() as u64).to_le_bytes());
             hash.update(input);
         }
-        let digest: String = hash
-            .finalize()
-            .iter()
-            .take(6)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        Self(format!("{tool}-{version}-{digest}"))
+        let digest = format!("{:x}", hash.finalize());
+        Self(format!("{tool}-{version}-{}", &digest[..12]))
     }
 }
 

@@ -15,10 +15,10 @@ use rcgen::{
 use thiserror::Error;
 
 /// How long certificates are valid. A test cluster does not live longer, and nothing renews them.
-const VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
+const VALIDITY: Duration = Duration::from_hours(365 * 24);
 
 /// Certificates are valid from a little in the past, so that a clock that is set back does not refuse them.
-const BACKDATED: Duration = Duration::from_secs(3600);
+const BACKDATED: Duration = Duration::from_hours(1);
 
 /// The two ways to write "organisation" in a subject: by name (`None`) and by number. The library keeps one value for
 /// each way, so a client certificate can carry as many groups as there are ways.
@@ -161,7 +161,7 @@ impl Authority {
             parameters.distinguished_name.push(kind, group.as_str());
         }
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.sign(&identity.user, parameters)
+        self.sign(&identity.user, &parameters)
     }
 
     /// The API server's own certificate, for these addresses and names.
@@ -184,10 +184,10 @@ impl Authority {
             parameters.subject_alt_names.push(SanType::DnsName(name));
         }
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        self.sign(subject, parameters)
+        self.sign(subject, &parameters)
     }
 
-    fn sign(&self, subject: &str, parameters: CertificateParams) -> Result<Credentials, CertificateError> {
+    fn sign(&self, subject: &str, parameters: &CertificateParams) -> Result<Credentials, CertificateError> {
         let signed = || {
             let key = KeyPair::generate()?;
             let certificate = parameters.signed_by(&key, &self.issuer)?.pem();
@@ -263,7 +263,7 @@ mod tests {
     use crate::command::run;
 
     fn noon() -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(1_800_000_000) // 2027-01-15 08:00:00 UTC
+        UNIX_EPOCH + Duration::from_hours(500_000) // 2027-01-15 08:00:00 UTC
     }
 
     fn openssl(folder: &Path, arguments: &[&str]) -> String {
@@ -275,7 +275,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         Authority::new(noon()).unwrap().save(folder.path()).unwrap();
         // Loaded again, as for a user who is added to a running cluster.
-        let authority = Authority::load(folder.path(), noon() + Duration::from_secs(60)).unwrap();
+        let authority = Authority::load(folder.path(), noon() + Duration::from_mins(1)).unwrap();
         let alice = authority
             .client(&Identity::new("alice", &["one", "two"]), noon())
             .unwrap();

@@ -1,39 +1,26 @@
 //! A cluster, seen by whoever uses it.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::process::Command;
+use std::time::{Instant, SystemTime};
 
 use nix::sched::CloneFlags;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use serde::Serialize;
 use thiserror::Error;
 
 use crate::certificates::{Authority, CertificateError, Identity};
-use crate::command::{CommandError, last_lines, run, run_with};
-use crate::component::{ComponentStatus, PROXY_VARIABLES};
+use crate::command::{CommandError, run_with};
+use crate::component::PROXY_VARIABLES;
 use crate::control_plane::Mode;
+use crate::folder::{Folder, FolderError, Name};
 use crate::kubeconfig::kubeconfig;
-use crate::name::{Folder, FolderError, Name};
-use crate::node::{NodeError, enter, remove_cgroups, search_paths};
+use crate::lifecycle::{Ended, down, make_folders, program, remove_rest, start_supervisor, wait_until_running};
+use crate::node::{NodeError, enter, search_paths};
 use crate::parts::{PartError, Parts};
-use crate::progress::SILENT;
 use crate::state::{Phase, State};
 use crate::supervisor::Shape;
-
-/// How often the supervisor's state is read while it starts or ends.
-const LOOK: Duration = Duration::from_millis(20);
-
-/// A supervisor that has not taken its lock by then will not come.
-const COMES_WITHIN: Duration = Duration::from_secs(10);
-
-/// A supervisor that has not ended by then is killed; the kernel then ends what it owned.
-const ENDS_WITHIN: Duration = Duration::from_secs(20);
 
 /// Why a cluster cannot be made, found or used.
 #[derive(Debug, Error)]
@@ -124,72 +111,45 @@ pub struct Cluster {
     was_running: bool,
 }
 
-/// What `devcluster status` shows.
-#[derive(Debug, Clone, Serialize)]
-pub struct Status {
-    /// The cluster's name.
-    pub name: String,
-    /// Where the control plane runs.
-    pub mode: Mode,
-    /// `starting`, `running`, `degraded` (a component has ended), `failed` or `dead` (the supervisor was killed).
-    pub phase: &'static str,
-    /// What it waits for, or why it failed.
-    pub reason: Option<String>,
-    /// The API server's URL.
-    pub api_server: String,
-    /// The administrator's kubeconfig.
-    pub kubeconfig: PathBuf,
-    /// Where every request of a user is written down.
-    pub audit_log: PathBuf,
-    /// The logs of the components.
-    pub logs: PathBuf,
-    /// The process that owns all others.
-    pub supervisor: u32,
-    /// The nodes, real and simulated; `None` if the API server did not say.
-    pub nodes: Option<Vec<NodeStatus>>,
-    /// The processes.
-    pub components: Vec<ComponentStatus>,
-}
-
-/// One node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct NodeStatus {
-    /// Its name.
-    pub name: String,
-    /// Whether pods can run there.
-    pub ready: bool,
-}
-
 impl Cluster {
     /// Makes a cluster and waits until it is usable. One that runs already is returned as it is.
     pub fn up(options: &Options) -> Result<Self, ClusterError> {
+        let mode = Mode::of_this_user();
+        let shape = Shape {
+            mode,
+            nodes: options.nodes.unwrap_or(0),
+            simulated_nodes: options.simulated_nodes.unwrap_or(0),
+        };
+        if shape.nodes > 0 && mode == Mode::Loopback {
+            return Err(ClusterError::NeedsRoot);
+        }
         let folder = Folder::of(&options.name)?;
         let lock = folder.lock()?;
+        let cluster = Self::attach_or_make(&folder, shape, options);
+        if !folder.path().exists() {
+            lock.remove()?; // it failed before there was anything
+        }
+        cluster
+    }
+
+    fn attach_or_make(folder: &Folder, shape: Shape, options: &Options) -> Result<Self, ClusterError> {
         if folder.is_supervised()? {
+            let state = wait_until_running(folder, None)?;
             let cluster = Self {
-                state: wait_until_running(&folder, None)?,
-                folder,
+                folder: folder.clone(),
+                state,
                 was_running: true,
             };
             cluster.check_shape(options)?;
             return Ok(cluster);
         }
-        let shape = Shape {
-            mode: Mode::of_this_user(),
-            nodes: options.nodes.unwrap_or(0),
-            simulated_nodes: options.simulated_nodes.unwrap_or(0),
-        };
-        if shape.nodes > 0 && shape.mode == Mode::Loopback {
-            return Err(ClusterError::NeedsRoot);
-        }
         Parts::prepare(shape.wanted())?; // here, where somebody sees the progress
-        remove_rest(&folder)?;
-        make_folders(&folder)?;
-        start_supervisor(&folder, shape)?;
-        let state = wait_until_running(&folder, Some(Instant::now()))?;
-        drop(lock);
+        remove_rest(folder)?;
+        make_folders(folder)?;
+        start_supervisor(folder, shape)?;
+        let state = wait_until_running(folder, Some(Instant::now()))?;
         Ok(Self {
-            folder,
+            folder: folder.clone(),
             state,
             was_running: false,
         })
@@ -209,8 +169,8 @@ impl Cluster {
     }
 
     /// Ends this cluster and removes all that belongs to it.
-    pub fn down(self) -> Result<(), ClusterError> {
-        down(self.folder.name()).map(drop)
+    pub fn down(self) -> Result<Ended, ClusterError> {
+        down(self.folder.name())
     }
 
     /// Puts the images of an archive (as `docker save` writes it) on every real node; returns what was imported where.
@@ -334,6 +294,20 @@ impl Cluster {
         }
     }
 
+    /// The cluster of a state that was just read.
+    pub(crate) fn of(folder: Folder, state: State) -> Self {
+        Self {
+            folder,
+            state,
+            was_running: true,
+        }
+    }
+
+    /// The kubeconfig of this program, whose requests the audit log leaves out.
+    pub(crate) fn own_kubeconfig(&self) -> PathBuf {
+        self.folder.kubeconfigs().join("devcluster")
+    }
+
     fn network(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/ns/net", self.state.supervisor))
     }
@@ -391,247 +365,6 @@ impl Cluster {
     }
 }
 
-/// The names of all clusters of this user: those that run, and those of which something is left.
-pub fn all() -> Result<Vec<Name>, ClusterError> {
-    Ok(Folder::all()?.iter().map(|folder| folder.name().clone()).collect())
-}
-
-/// Ends a cluster and removes all that belongs to it, also of one that has crashed. Whether there was anything.
-pub fn down(name: &Name) -> Result<bool, ClusterError> {
-    let folder = Folder::of(name)?;
-    let lock = folder.lock()?;
-    let was_there = folder.path().exists();
-    end_supervisor(&folder)?;
-    remove_rest(&folder)?;
-    lock.remove()?;
-    Ok(was_there)
-}
-
-/// What there is to know of a cluster; nothing if there is none.
-pub fn status(name: &Name) -> Result<Option<Status>, ClusterError> {
-    let folder = Folder::of(name)?;
-    let Some(state) = State::read(&folder)? else {
-        return Ok(None);
-    };
-    let supervised = folder.is_supervised()?;
-    let all_run = state.components.iter().all(ComponentStatus::is_running);
-    let (phase, reason) = match state.phase.clone() {
-        Phase::Failed(reason) => ("failed", Some(reason)),
-        Phase::Starting(_) | Phase::Running if !supervised => (
-            "dead",
-            Some(format!(
-                "the supervisor is gone; see {}",
-                folder.supervisor_log().display()
-            )),
-        ),
-        Phase::Starting(what) => ("starting", Some(what)),
-        Phase::Running if all_run => ("running", None),
-        Phase::Running => ("degraded", Some("a component has ended".to_owned())),
-    };
-    let nodes = if supervised && state.phase == Phase::Running {
-        nodes(&Cluster {
-            folder: folder.clone(),
-            state: state.clone(),
-            was_running: true,
-        })
-        .ok()
-    } else {
-        None
-    };
-    Ok(Some(Status {
-        name: name.to_string(),
-        mode: state.mode,
-        phase,
-        reason,
-        api_server: state.api_server,
-        kubeconfig: folder.admin_kubeconfig(),
-        audit_log: folder.audit_log(),
-        logs: folder.logs(),
-        supervisor: state.supervisor,
-        nodes,
-        components: state.components,
-    }))
-}
-
-/// The names of the components that have a log; `supervisor` is the process that owns them.
-pub fn components(name: &Name) -> Result<Vec<String>, ClusterError> {
-    let state = State::read(&Folder::of(name)?)?.ok_or_else(|| ClusterError::NotRunning(name.clone()))?;
-    let components = state.components.into_iter().map(|component| component.name);
-    Ok(std::iter::once("supervisor".to_owned()).chain(components).collect())
-}
-
-/// The file with all that a component has written.
-pub fn log(name: &Name, component: &str) -> Result<PathBuf, ClusterError> {
-    let known = components(name)?;
-    if known.iter().any(|known| known == component) {
-        return Ok(Folder::of(name)?.log(component));
-    }
-    Err(ClusterError::NoComponent {
-        component: component.to_owned(),
-        known: known.join(", "),
-    })
-}
-
-/// Asks as the cluster's own user, so that a look does not show in the audit log.
-fn nodes(cluster: &Cluster) -> Result<Vec<NodeStatus>, ClusterError> {
-    const READY: &str =
-        r#"{range .items[*]}{.metadata.name} {.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}"#;
-    let mut kubectl = cluster.command("kubectl")?;
-    kubectl.arg(format!(
-        "--kubeconfig={}",
-        cluster.folder.kubeconfigs().join("devcluster").display()
-    ));
-    kubectl.args([
-        "--request-timeout=5s",
-        "get",
-        "nodes",
-        "-o",
-        &format!("jsonpath={READY}"),
-    ]);
-    let text = run(&mut kubectl)?;
-    let line = |line: &str| {
-        let (name, ready) = line.split_once(' ').unwrap_or((line, ""));
-        NodeStatus {
-            name: name.to_owned(),
-            ready: ready == "True",
-        }
-    };
-    Ok(text.lines().map(line).collect())
-}
-
-fn make_folders(folder: &Folder) -> Result<(), FolderError> {
-    for path in [
-        folder.path().to_owned(),
-        folder.logs(),
-        folder.pki(),
-        folder.kubeconfigs(),
-    ] {
-        // Keys are inside: nobody else may look.
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&path)
-            .map_err(FolderError::at(&path))?;
-    }
-    Ok(())
-}
-
-/// Starts this program again as a process of its own session, which outlives us and our terminal.
-fn start_supervisor(folder: &Folder, shape: Shape) -> Result<(), ClusterError> {
-    let path = folder.supervisor_log();
-    let log = File::create(&path).map_err(FolderError::at(&path))?;
-    let copy = log.try_clone().map_err(FolderError::at(&path))?;
-    let mut command = Command::new("setsid");
-    command.arg("--fork").arg(program()?).arg("supervise");
-    command.args(["--name", &folder.name().to_string()]);
-    command.args([
-        "--nodes",
-        &shape.nodes.to_string(),
-        "--simulated-nodes",
-        &shape.simulated_nodes.to_string(),
-    ]);
-    command.current_dir("/").stdin(Stdio::null()).stdout(copy).stderr(log);
-    let failed = |source| ClusterError::System {
-        what: "starting the supervisor".to_owned(),
-        source,
-    };
-    let status = command.status().map_err(failed)?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(failed(std::io::Error::other(status.to_string())))
-    }
-}
-
-/// The executable of this crate: this very process, or, for tests of other crates, the one that was built beside them.
-fn program() -> Result<PathBuf, ClusterError> {
-    const NAME: &str = "devcluster";
-    if let Some(named) = std::env::var_os("DEVCLUSTER") {
-        return Ok(PathBuf::from(named));
-    }
-    let this = std::env::current_exe().map_err(|source| ClusterError::System {
-        what: "finding this program".to_owned(),
-        source,
-    })?;
-    if this.file_name() == Some(OsStr::new(NAME)) {
-        return Ok(this);
-    }
-    // Tests lie in target/debug/deps, examples in target/debug/examples, programs in target/debug.
-    let beside = this.ancestors().skip(1).take(2).map(|folder| folder.join(NAME));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|folder| folder.join(NAME));
-    beside
-        .chain(on_path)
-        .find(|candidate| candidate.is_file())
-        .ok_or(ClusterError::NoProgram)
-}
-
-/// Waits for the supervisor's word. `started` is when it was started, if it was just now.
-fn wait_until_running(folder: &Folder, started: Option<Instant>) -> Result<State, ClusterError> {
-    let began = Instant::now();
-    let mut said = String::new();
-    loop {
-        let not_started = |reason: String| ClusterError::NotStarted {
-            name: folder.name().clone(),
-            reason,
-            logs: folder.logs(),
-        };
-        // Before its state is read: one that ends after this line has written its last word before.
-        let supervised = folder.is_supervised()?;
-        let state = State::read(folder)?;
-        match state.as_ref().map(|state| state.phase.clone()) {
-            Some(Phase::Running) => return Ok(state.unwrap_or_else(|| unreachable!("its phase was just read"))),
-            Some(Phase::Failed(reason)) => return Err(not_started(reason)),
-            Some(Phase::Starting(what)) if began.elapsed() > SILENT && what != said => {
-                eprintln!("devcluster: {what}");
-                said = what;
-            }
-            Some(Phase::Starting(_)) | None => {}
-        }
-        let may_still_come = state.is_none() && started.is_some_and(|at| at.elapsed() < COMES_WITHIN);
-        if !supervised && !may_still_come {
-            let log = fs::read(folder.supervisor_log()).unwrap_or_default();
-            let lines = last_lines(&String::from_utf8_lossy(&log), 10);
-            return Err(not_started(format!("its supervisor has ended:\n{lines}")));
-        }
-        std::thread::sleep(LOOK);
-    }
-}
-
-fn end_supervisor(folder: &Folder) -> Result<(), ClusterError> {
-    let began = Instant::now();
-    let mut sent = None;
-    while folder.is_supervised()? {
-        let signal = if began.elapsed() > ENDS_WITHIN {
-            Signal::SIGKILL
-        } else {
-            Signal::SIGTERM
-        };
-        // Its process id is right as long as it holds its lock; a state that is not there yet comes in a moment.
-        if let Some(state) = State::read(folder)?
-            && sent != Some(signal)
-            && let Ok(pid) = i32::try_from(state.supervisor)
-        {
-            kill(Pid::from_raw(pid), signal).map_err(|error| ClusterError::System {
-                what: format!("ending the supervisor, process {pid}"),
-                source: error.into(),
-            })?;
-            sent = Some(signal);
-        }
-        std::thread::sleep(LOOK);
-    }
-    Ok(())
-}
-
-/// Removes what a cluster without a supervisor has left.
-fn remove_rest(folder: &Folder) -> Result<(), ClusterError> {
-    remove_cgroups(folder)?;
-    match fs::remove_dir_all(folder.path()) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(FolderError::at(folder.path())(error).into()),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
 /// A file name that tells users apart whatever is in their names.
 fn file_name(user: &str) -> String {
     let mut name = String::new();
@@ -639,7 +372,7 @@ fn file_name(user: &str) -> String {
         if character.is_ascii_alphanumeric() || character == '-' {
             name.push(character);
         } else {
-            name.push_str(&format!("_{:x}_", u32::from(character)));
+            name.extend(["_", &format!("{:x}", u32::from(character)), "_"]);
         }
     }
     name

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::command::last_lines;
-use crate::name::Folder;
+use crate::folder::Folder;
 
 /// How many last lines of a dead component's log are reported.
 const LINES_SHOWN: usize = 12;

@@ -1,12 +1,12 @@
 //! How the programs of the control plane are told to run. Pure: settings in, arguments and files out.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::name::Folder;
+use crate::folder::Folder;
 
 /// Every cluster has network namespaces of its own, so the same address serves all of them.
 const NAMESPACE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
@@ -162,10 +162,7 @@ pub(crate) fn api_server(endpoints: &Endpoints, folder: &Folder) -> Vec<String> 
         // Pods leave a lost node after 10 s instead of 5 minutes.
         "--default-not-ready-toleration-seconds=10".to_owned(),
         "--default-unreachable-toleration-seconds=10".to_owned(),
-        format!(
-            "--audit-policy-file={}",
-            folder.path().join("audit-policy.json").display()
-        ),
+        format!("--audit-policy-file={}", audit_policy_file(folder).display()),
         format!("--audit-log-path={}", folder.audit_log().display()),
         // A request is answered after its line is written, so that whoever counts lines misses none.
         "--audit-log-mode=blocking".to_owned(),
@@ -232,7 +229,7 @@ pub(crate) fn scheduler_settings(folder: &Folder) -> Value {
 }
 
 /// Where [`scheduler_settings`] is kept.
-pub(crate) fn scheduler_file(folder: &Folder) -> std::path::PathBuf {
+pub(crate) fn scheduler_file(folder: &Folder) -> PathBuf {
     folder.path().join("scheduler.json")
 }
 
@@ -260,6 +257,11 @@ pub(crate) fn audit_policy() -> Value {
             { "level": "Metadata" },
         ],
     })
+}
+
+/// Where [`audit_policy`] is kept.
+pub(crate) fn audit_policy_file(folder: &Folder) -> PathBuf {
+    folder.path().join("audit-policy.json")
 }
 
 /// Writes `settings` to `path`.

@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use crate::certificates::{Authority, CertificateError, Identity, TokenKeys};
 use crate::control_plane::Endpoints;
+use crate::folder::{Folder, FolderError};
 use crate::kubeconfig::kubeconfig;
-use crate::name::{Folder, FolderError};
 
 /// Each program's kubeconfig file, and as whom it acts.
 pub(crate) fn of_the_control_plane() -> Vec<(&'static str, Identity)> {

@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
-use devcluster::{Cluster, Identity, Mode, Name, Options, Shape, Status, Wanted};
+use devcluster::{Cluster, Ended, Identity, Mode, Name, Options, Shape, Status, Wanted};
 use serde_json::{Value, json};
 
 use crate::arguments::{Action, Arguments, Output, Part};
@@ -81,7 +81,11 @@ fn act(action: Action) -> Result<ExitCode, Box<dyn Error>> {
             print(output.output, &path.display().to_string(), &json!({ "path": path }))
         }
         Action::Prepare { only, output } => {
-            let nodes = only.is_empty() || only.contains(&Part::Nodes);
+            let mut nodes = only.is_empty() || only.contains(&Part::Nodes);
+            if nodes && only.is_empty() && Mode::of_this_user() == Mode::Loopback {
+                eprintln!("devcluster: without root there are no real nodes, so their parts are left out");
+                nodes = false;
+            }
             let simulated_nodes = only.is_empty() || only.contains(&Part::SimulatedNodes);
             let folders = devcluster::prepare(Wanted { nodes, simulated_nodes })?;
             let text: Vec<String> = folders.iter().map(|path| path.display().to_string()).collect();
@@ -123,8 +127,15 @@ fn down(name: &Name, all: bool, output: Output) -> Result<ExitCode, Box<dyn Erro
     let names = if all { devcluster::all()? } else { vec![name.clone()] };
     let mut ended = Vec::new();
     for name in &names {
-        if devcluster::down(name)? {
+        let Ended {
+            was_there,
+            still_inside,
+        } = devcluster::down(name)?;
+        if was_there {
             ended.push(name.to_string());
+        }
+        for process in still_inside {
+            eprintln!("devcluster: process {process}, started by you inside cluster {name}, still runs");
         }
     }
     let text = if ended.is_empty() {
@@ -169,7 +180,7 @@ fn show_all(output: Output) -> Result<ExitCode, Box<dyn Error>> {
 
 fn describe(status: &Status) -> String {
     let mut text = format!("cluster      {} ({})\n", status.name, status.phase);
-    let mut line = |name: &str, value: &str| text.push_str(&format!("{name:<12} {value}\n"));
+    let mut line = |name: &str, value: &str| text.extend([&format!("{name:<12} {value}"), "\n"]);
     if let Some(reason) = &status.reason {
         line("reason", reason);
     }

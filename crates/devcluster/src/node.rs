@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::cgroups::{self, CgroupError};
 use crate::command::{CommandError, run};
 use crate::control_plane::{Endpoints, write_settings};
-use crate::name::{Folder, FolderError};
+use crate::folder::{Folder, FolderError};
 
 /// All pods of all nodes. What comes to a Service from elsewhere is masqueraded, so that the answer finds its way back.
 const POD_RANGE: &str = "10.244.0.0/16";

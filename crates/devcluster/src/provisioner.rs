@@ -22,7 +22,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::name::Folder;
+use crate::folder::Folder;
 
 /// The name of the storage class.
 pub(crate) const STORAGE_CLASS: &str = "local";

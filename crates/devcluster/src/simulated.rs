@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
-use crate::name::Folder;
+use crate::folder::Folder;
 
 /// By this annotation KWOK knows its own nodes and leaves real ones alone.
 const ANNOTATION: (&str, &str) = ("kwok.x-k8s.io/node", "fake");

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::component::ComponentStatus;
 use crate::control_plane::Mode;
-use crate::name::{Folder, FolderError};
+use crate::folder::{Folder, FolderError};
 
 /// How far a cluster has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Not usable yet; what it waits for.
     Starting(String),
     /// Usable, or it was: see the components.

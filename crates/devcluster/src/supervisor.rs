@@ -19,8 +19,8 @@ use crate::api::{ApiError, ApiServer};
 use crate::command::{CommandError, run};
 use crate::component::{Components, Death, StartError};
 use crate::control_plane::{self, Endpoints, Mode, SERVICE_RANGE};
+use crate::folder::{Folder, FolderError, Name};
 use crate::identities::{self, IdentityError};
-use crate::name::{Folder, FolderError, Name};
 use crate::node::{self, Node, NodeError};
 use crate::node_init;
 use crate::parts::{PartError, Parts, Wanted};
@@ -35,7 +35,7 @@ const LOOK: Duration = Duration::from_millis(20);
 const WATCH: Duration = Duration::from_millis(250);
 
 /// A step of the start that takes longer has failed. Generous: a busy machine is not a broken one.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 
 /// Why a cluster did not start.
 #[derive(Debug, Error)]
@@ -192,7 +192,10 @@ impl Supervisor {
         self.launch("etcd", &self.parts.etcd.clone(), &etcd)?;
         let names: Vec<String> = self.shape.nodes().map(Node::name).collect();
         identities::write(&self.folder, &self.endpoints, &names, SystemTime::now())?;
-        self.settings("audit-policy.json", &control_plane::audit_policy())?;
+        write(
+            &control_plane::audit_policy_file(&self.folder),
+            &control_plane::audit_policy(),
+        )?;
         let arguments = control_plane::api_server(&self.endpoints, &self.folder);
         self.launch_kubernetes("kube-apiserver", &arguments)?;
         for node in self.shape.nodes() {
@@ -204,7 +207,7 @@ impl Supervisor {
 
         let arguments = control_plane::controller_manager(&self.endpoints, &self.folder);
         self.launch_kubernetes("kube-controller-manager", &arguments)?;
-        self.write(
+        write(
             &control_plane::scheduler_file(&self.folder),
             &control_plane::scheduler_settings(&self.folder),
         )?;
@@ -279,7 +282,7 @@ impl Supervisor {
         fs::write(&file, node::name_service(&self.folder, &self.endpoints)).map_err(FolderError::at(&file))?;
         self.launch("coredns", &coredns, &["-conf".to_owned(), file.display().to_string()])?;
         let file = self.folder.path().join("kube-proxy.json");
-        self.write(&file, &node::kube_proxy(&self.folder, node))?;
+        write(&file, &node::kube_proxy(&self.folder, node))?;
         self.launch_kubernetes("kube-proxy", &[format!("--config={}", file.display())])
     }
 
@@ -349,14 +352,6 @@ impl Supervisor {
         Ok(())
     }
 
-    fn settings(&self, file: &str, settings: &serde_json::Value) -> Result<(), SupervisorError> {
-        self.write(&self.folder.path().join(file), settings)
-    }
-
-    fn write(&self, path: &PathBuf, settings: &serde_json::Value) -> Result<(), SupervisorError> {
-        Ok(control_plane::write_settings(path, settings).map_err(FolderError::at(path))?)
-    }
-
     /// Looks until `reached`; fails if a component dies, time runs out, or the cluster is to end.
     fn wait(
         &mut self,
@@ -387,6 +382,10 @@ impl Supervisor {
         self.state.components = self.components.status();
         Ok(self.state.write(&self.folder)?)
     }
+}
+
+fn write(path: &Path, settings: &serde_json::Value) -> Result<(), SupervisorError> {
+    Ok(control_plane::write_settings(path, settings).map_err(FolderError::at(path))?)
 }
 
 fn enter_new_network() -> std::io::Result<()> {

@@ -176,7 +176,7 @@ impl Tool {
             }
         }
         let output = folder.join(self.name);
-        let mut build = self.go(&source);
+        let mut build = go(&source);
         build
             .args(["build", "-trimpath", "-ldflags", flags, "-o"])
             .arg(&output)
@@ -186,7 +186,7 @@ impl Tool {
             source,
         })?;
         for data in self.data {
-            let mut list = self.go(&source);
+            let mut list = go(&source);
             list.args(["list", "-m", "-f", "{{.Dir}}", self.module]);
             let module = run(&mut list).map_err(|source| ToolError::Build {
                 tool: self.name,
@@ -211,16 +211,6 @@ impl Tool {
         fs::remove_dir_all(&source).map_err(at(&source))
     }
 
-    /// A Go command that sees only this tool's pins: no workspace, no C compiler, the machine's own modules untouched.
-    fn go(&self, source: &Path) -> Command {
-        let mut go = Command::new("go");
-        go.current_dir(source)
-            .env("CGO_ENABLED", "0")
-            .env("GOWORK", "off")
-            .env("GO111MODULE", "on");
-        go
-    }
-
     /// Kubernetes does not know its own version unless the linker writes it in; clients would see a nonsense one.
     fn linker_flags(&self) -> String {
         let mut flags = "-s -w".to_owned();
@@ -240,6 +230,14 @@ impl Tool {
         }
         flags
     }
+}
+
+/// A Go command that sees only the pins in `source`: no workspace, no C compiler.
+fn go(source: &Path) -> Command {
+    let mut go = Command::new("go");
+    go.current_dir(source)
+        .envs([("CGO_ENABLED", "0"), ("GOWORK", "off"), ("GO111MODULE", "on")]);
+    go
 }
 
 #[cfg(test)]

@@ -137,8 +137,8 @@ impl Folder {
 
     /// Tells the cgroups of this cluster from those of every other on the machine, also of other users.
     pub(crate) fn id(&self) -> String {
-        let digest = Sha256::digest(self.path.as_os_str().as_encoded_bytes());
-        digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+        let digest = format!("{:x}", Sha256::digest(self.path.as_os_str().as_encoded_bytes()));
+        digest[..8].to_owned()
     }
 
     pub(crate) fn state(&self) -> PathBuf {

@@ -456,6 +456,9 @@ impl Members {
         if self.list.is_empty() {
             return no("NoMembers", "no member runs".to_owned());
         }
+        if self.list.iter().any(|member| !member.ready) {
+            return no("Starting", "a member is not ready yet".to_owned());
+        }
         if self.list.iter().any(|member| member.older_image) {
             let message = "as declared; a newer image is taken at the next restart".to_owned();
             return says(ConditionType::ConfigurationApplied, true, "UpdateAvailable", message);

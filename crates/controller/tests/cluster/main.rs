@@ -17,4 +17,5 @@
 
 mod crash;
 mod lifecycle;
+mod pods;
 mod support;

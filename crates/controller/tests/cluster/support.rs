@@ -206,6 +206,28 @@ impl Bed {
         self.children(kind).delete(name, &DeleteParams::default()).await.expect("the child is deleted");
     }
 
+    /// Reads a volume.
+    pub async fn volume(&self, name: &str) -> Option<Value> {
+        let volumes: Api<DynamicObject> =
+            Api::all_with(self.admin(), &resource("", "v1", "PersistentVolume", "persistentvolumes"));
+        let found = volumes.get_opt(name).await.expect("volumes can be read")?;
+        Some(serde_json::to_value(found).expect("objects are JSON"))
+    }
+
+    /// Runs a shell script in the container of a member, and returns its output, or its errors if it failed.
+    pub async fn exec(&self, pod: &str, script: &str) -> Result<String, String> {
+        let output = tokio::process::Command::new("kubectl")
+            .args(["exec", "-n", &self.namespace, pod, "-c", "database", "--", "sh", "-ec", script])
+            .output()
+            .await
+            .expect("kubectl is on the PATH");
+        if output.status.success() {
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+
     /// Waits until the Database satisfies the predicate, and returns it.
     pub async fn database_when(&self, name: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         eventually(what, async || {

@@ -34,7 +34,8 @@ copy_configuration() { # FROM TO
         exit 1
     fi
     for file in "$1"/*; do
-        cp -L "$file" "$2/"
+        # Forced: the mounted files, and so their copies, are read-only, and `inputs` is there already.
+        cp -fL "$file" "$2/"
     done
 }
 

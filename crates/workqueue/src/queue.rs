@@ -20,8 +20,11 @@ pub struct Queue<K: Clone + Eq + Hash> {
 
 struct Shared<K> {
     inner: Mutex<Inner<K>>,
-    /// Wakes one worker to look at the queue. A worker that looks and leaves something behind passes it on, so
-    /// that some idle worker always knows of the next key and of the next due time.
+    /// Wakes one worker to look at the queue: the one that has waited longest.
+    ///
+    /// Why no key and no due time is missed: a worker looks before it waits, and each request wakes one that waits,
+    /// so those that wait without having seen the latest requests stand before those that have, and are taken first.
+    /// One that has seen them and gives up waiting passes it on.
     wake: Notify,
     /// Wakes those who wait in [`Queue::drained`].
     idle: Notify,
@@ -271,14 +274,10 @@ impl<K: Clone + Eq + Hash> Shared<K> {
         let taken = inner.state.take(self.now_us());
         let added = inner.state.take_added();
         let next_due_us = inner.state.next_due_us();
-        let left_behind = inner.state.counts().ready > 0 || next_due_us.is_some();
         drop(inner);
         self.metrics.added(added);
         match taken {
             Some(taken) => {
-                if left_behind {
-                    self.wake.notify_one();
-                }
                 self.metrics.waited(taken.waited);
                 Look::Found(taken)
             }

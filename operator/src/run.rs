@@ -61,11 +61,11 @@ where
     let stop = stop_on_signals().map_err(RunError::Signals)?;
     let server = Server::bind(config.health_address).await?;
     tracing::info!(version = VERSION, member = config.member, health = %server.address(), "starting");
-    let (served, serving) = watch::channel(());
-    let health = tokio::spawn(server.serve(telemetry.health.clone(), telemetry.metrics.clone(), closed(serving)));
+    let (until_dropped, running) = watch::channel(());
+    let health = tokio::spawn(server.serve(telemetry.health.clone(), telemetry.metrics.clone(), closed(running)));
 
     let result = work(config, catalogue, telemetry, stop, controller).await;
-    drop(served);
+    drop(until_dropped);
     match health.await {
         Ok(ended) => ended?,
         Err(defect) => std::panic::resume_unwind(defect.into_panic()),

@@ -1,5 +1,7 @@
 //! The CustomResourceDefinitions, generated from the types.
 
+use std::sync::LazyLock;
+
 use kube::CustomResourceExt;
 use serde_json::Value;
 
@@ -38,11 +40,14 @@ pub fn crd_yaml() -> String {
 }
 
 /// The schema of a Database, as the API server has it.
-pub(crate) fn database_schema() -> Value {
-    crds()[0]
-        .pointer("/spec/versions/0/schema/openAPIV3Schema")
-        .expect("the Database has a schema")
-        .clone()
+pub(crate) fn database_schema() -> &'static Value {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+        let crd = crds().remove(0);
+        crd.pointer("/spec/versions/0/schema/openAPIV3Schema")
+            .expect("the Database has a schema")
+            .clone()
+    });
+    &SCHEMA
 }
 
 fn tidy(schema: &mut Value) {
@@ -111,7 +116,7 @@ mod tests {
     #[test]
     fn every_text_list_and_map_of_a_spec_or_status_is_bounded() {
         let mut unbounded = Vec::new();
-        walk("", &database_schema(), &mut |path, schema| {
+        walk("", database_schema(), &mut |path, schema| {
             let bounded = match schema["type"].as_str() {
                 Some("string") => {
                     schema.get("maxLength").is_some() || schema.get("enum").is_some() || schema["format"] == "date-time"
@@ -132,7 +137,7 @@ mod tests {
     #[test]
     fn every_field_is_described_in_words() {
         let mut bare = Vec::new();
-        walk("", &database_schema(), &mut |path, schema| {
+        walk("", database_schema(), &mut |path, schema| {
             let described = schema["description"].as_str().is_some_and(|text| text.len() >= 12);
             if !described && !path.ends_with("[]") && !path.ends_with("{}") && !path.ends_with(".metadata") {
                 bare.push(path.to_owned());
@@ -168,7 +173,7 @@ mod tests {
     #[test]
     fn defaults_are_in_the_schema_and_only_where_promised() {
         let mut defaults = Vec::new();
-        walk("", &database_schema(), &mut |path, schema| {
+        walk("", database_schema(), &mut |path, schema| {
             defaults.extend(schema.get("default").map(|default| format!("{path} = {default}")));
         });
         assert_eq!(

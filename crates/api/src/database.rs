@@ -414,3 +414,43 @@ pub struct Monitoring {
     )]
     pub custom_metrics: Vec<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_are_written_as_they_are_read() {
+        for engine in Engine::ALL {
+            assert_eq!(engine.to_string().parse(), Ok(engine));
+            assert_eq!(serde_json::to_value(engine).unwrap(), engine.as_str());
+        }
+        let error = "PostgreSQL".parse::<Engine>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "must be postgresql, mysql, mongodb or redis, but is \"PostgreSQL\""
+        );
+    }
+
+    #[test]
+    fn quantities_keep_their_text() {
+        for text in ["\"1024Mi\"", "\"1e3\"", "\" x \""] {
+            let kept: QuantityText = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&kept).unwrap(), text);
+        }
+        let number: QuantityText = serde_json::from_str("10").unwrap();
+        assert_eq!(number, QuantityText::from("10"));
+        assert!(serde_json::from_str::<QuantityText>("[]").is_err());
+    }
+
+    proptest::proptest! {
+        /// Whatever the schema lets through is a quantity, so that the API server's own arithmetic on it cannot fail.
+        #[test]
+        fn the_pattern_lets_only_quantities_through(text in "[0-9]{0,3}(\\.[0-9]{0,3})?[numkKMGTPEei]{0,2}[+-]?[0-9]{0,3}") {
+            let pattern = regex::bytes::Regex::new(quantity_text::PATTERN).unwrap();
+            if pattern.is_match(text.as_bytes()) {
+                proptest::prop_assert!(QuantityText::new(text).parse().is_ok());
+            }
+        }
+    }
+}

@@ -22,4 +22,6 @@ pub mod rules;
 pub mod schedule;
 mod schema;
 pub mod strict;
+#[cfg(feature = "test-support")]
+pub mod test_support;
 pub mod version;

@@ -370,7 +370,7 @@ mod tests {
             }
         }
         let mut patterns = 0;
-        walk(&crate::crd::database_schema(), &mut patterns);
+        walk(crate::crd::database_schema(), &mut patterns);
         assert!(patterns > 8, "{patterns}");
     }
 

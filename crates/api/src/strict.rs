@@ -4,6 +4,8 @@
 //! Here every fault of a file is told at once, unknown fields among them, and what comes out has the defaults that the
 //! API server would fill in.
 
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 
 use crate::database::Database;
@@ -57,13 +59,13 @@ pub fn parse_database(yaml: &str) -> Result<Vec<Database>, Vec<Fault>> {
 
 /// The Database that this object is, or everything that is wrong with it.
 pub fn database(mut object: Value) -> Result<Database, Vec<Fault>> {
-    let schema = manifest_schema();
+    let schema = &*MANIFEST;
     if let Some(fields) = object.as_object_mut() {
         fields.remove("status");
     }
     schema::prune_nulls(&mut object);
-    schema::fill_defaults(&schema, &mut object);
-    let mut faults = schema::check(&schema, &object, "");
+    schema::fill_defaults(schema, &mut object);
+    let mut faults = schema::check(schema, &object, "");
     if !object.is_object() {
         let fault = Fault::new(
             "manifest",
@@ -95,8 +97,8 @@ pub fn database(mut object: Value) -> Result<Database, Vec<Fault>> {
 }
 
 /// The schema of a whole manifest: the Database's, with what the API server adds for every resource.
-fn manifest_schema() -> Value {
-    let mut schema = crd::database_schema();
+static MANIFEST: LazyLock<Value> = LazyLock::new(|| {
+    let mut schema = crd::database_schema().clone();
     schema["required"] = json!(["apiVersion", "kind", "metadata", "spec"]);
     if let Some(properties) = schema["properties"].as_object_mut() {
         properties.remove("status");
@@ -133,7 +135,7 @@ fn manifest_schema() -> Value {
         properties.insert("metadata".to_owned(), metadata);
     }
     schema
-}
+});
 
 #[cfg(test)]
 mod tests {

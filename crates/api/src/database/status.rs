@@ -430,3 +430,96 @@ fn if_known<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> 
     // By way of JSON: a deserializer of bare text does not know the newtypes that times are.
     Ok(text.and_then(|text| serde_json::from_value(text.into()).ok()))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::database::Database;
+
+    #[test]
+    fn what_a_newer_operator_wrote_is_passed_over() {
+        let status: DatabaseStatus = serde_json::from_value(json!({
+            "phase": "Hibernated",
+            "message": "sleeps",
+            "lastReconcileTime": "yesterday",
+            "shards": 3,
+            "conditions": [
+                {"type": "Hibernated", "status": "Maybe", "reason": "Idle", "message": "", "severity": "Info"},
+                {"type": "Ready", "status": "True", "reason": "Answers", "message": "", "lastTransitionTime": "2026-01-02T03:04:05Z"},
+            ],
+            "replicaStatus": {"members": [{"name": "a", "role": "arbiter", "lag": 3}]},
+        }))
+        .unwrap();
+        assert_eq!((status.phase, status.last_reconcile_time.as_ref()), (None, None));
+        assert_eq!(status.message.as_deref(), Some("sleeps"));
+        assert_eq!(status.conditions[0].status, ConditionStatus::Unknown);
+        assert_eq!(
+            status.condition(ConditionType::Ready).map(|ready| ready.status),
+            Some(ConditionStatus::True)
+        );
+        assert_eq!(status.condition(ConditionType::Paused), None);
+        assert_eq!(
+            status.replica_status.unwrap().members[0].role.as_deref(),
+            Some("arbiter")
+        );
+    }
+
+    #[test]
+    fn an_empty_status_is_written_as_nothing() {
+        assert_eq!(serde_json::to_value(DatabaseStatus::default()).unwrap(), json!({}));
+        assert_eq!(
+            serde_json::from_value::<DatabaseStatus>(json!({})).unwrap(),
+            DatabaseStatus::default()
+        );
+    }
+
+    #[test]
+    fn times_are_written_in_whole_seconds() {
+        let time = Time("2026-01-02T03:04:05.678Z".parse().unwrap());
+        let status = DatabaseStatus {
+            last_reconcile_time: Some(time),
+            ..DatabaseStatus::default()
+        };
+        assert_eq!(
+            serde_json::to_value(status).unwrap(),
+            json!({"lastReconcileTime": "2026-01-02T03:04:05Z"})
+        );
+    }
+
+    #[test]
+    fn names_are_written_as_they_are_read() {
+        for of in ConditionType::ALL {
+            assert_eq!(of.to_string().parse(), Ok(of));
+        }
+        for phase in Phase::ALL {
+            assert_eq!(serde_json::to_value(phase).unwrap(), phase.as_str());
+        }
+        assert_eq!(
+            "ready".parse::<ConditionType>(),
+            Err(UnknownCondition("ready".to_owned()))
+        );
+    }
+
+    #[test]
+    fn one_bad_database_does_not_break_a_list() {
+        let database = |storage: serde_json::Value| {
+            json!({"apiVersion": "intent.example.com/v1", "kind": "Database", "metadata": {"name": "a"}, "spec": {
+                "engine": "redis", "version": "seven", "resources": {"requests": {"storage": storage}},
+                "backupPolicy": {"schedule": "never", "retention": "0x"}, "unheardOf": true,
+            }})
+        };
+        let list = json!([
+            database(json!("much")),
+            database(json!(0.5)),
+            database(json!(-7)),
+            database(json!(u64::MAX))
+        ]);
+        let list: Vec<Database> = serde_json::from_value(list).unwrap();
+        let texts = list
+            .iter()
+            .map(|database| database.spec.resources.requests.storage.as_str());
+        assert_eq!(texts.collect::<Vec<_>>(), ["much", "0.5", "-7", "18446744073709551615"]);
+    }
+}

@@ -178,7 +178,7 @@ impl Catalogue {
     }
 
     /// Whether a Database of this engine can run yet. MySQL and MongoDB are planned, but their scripts have not been run
-    /// against a real server, so nobody's data is trusted to them.
+    /// with the releases of the catalogue, so nobody's data is trusted to them.
     pub fn is_available(&self, engine: Engine) -> bool {
         match engine {
             Engine::Postgresql | Engine::Redis => true,

@@ -1,4 +1,4 @@
-//! `my.cnf`. Not yet read by a real server.
+//! `my.cnf`. Read by MySQL 9.7.4, by hand; not yet by the releases of the catalogue.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-# Makes MySQL's data directory. See volume.sh for the frame. NOT YET RUN against a real server.
+# Makes MySQL's data directory. See volume.sh for the frame. Run by hand with MySQL 9.7.4, the only one that
+# could be had; not yet with the releases of the catalogue, and not yet in a pod.
 #
 # Fixed choice: lower_case_table_names=0, which the server keeps for good. Passwords go by a file in memory that only this
 # user can read, never in arguments or environment.
@@ -40,7 +41,7 @@ make_data() { # DIRECTORY
         printf "CREATE USER 'probe'@'localhost' IDENTIFIED WITH auth_socket AS 'mysql';\n"
         echo 'SHUTDOWN;'
     } > "$run/accounts.sql"
-    mysqld --no-defaults --datadir="$1" --lower-case-table-names=0 --skip-networking --mysqlx=OFF \
+    mysqld --no-defaults --datadir="$1" --lower-case-table-names=0 --skip-networking --mysqlx=OFF --secure-file-priv=NULL \
         --socket="$run/initialise.sock" --pid-file="$run/initialise.pid" --plugin-load-add=auth_socket.so \
         --init-file="$run/accounts.sql"
     rm -f "$run/accounts.sql"

@@ -39,6 +39,20 @@ The file, with all of its keys optional and unknown keys refused:
 
 Exit codes: 0 done, 2 error.";
 
+const PLAN_EXAMPLES: &str = "\
+The plan is computed by the same code that the operator runs. Values of Secrets are never printed. ConfigMaps and
+Secrets in the file serve as what its Databases refer to.
+
+Examples:
+  database-operator plan -f orders.yaml
+      What would be made of it, without a cluster; every fault of the file at once
+  database-operator plan -f orders.yaml --against-cluster
+      What would be done about it now, why, and what that does to the running database
+  kubectl get database orders -o yaml | database-operator plan -f - --against-cluster -o json
+      What the operator still has to do about it
+
+Exit codes: 0 accepted, 1 refused by a rule, 2 error.";
+
 const CRDS_EXAMPLES: &str = "\
 Examples:
   database-operator crds | kubectl apply --server-side -f -
@@ -64,6 +78,9 @@ pub(crate) enum Command {
     /// Run the operator
     #[command(after_help = RUN_EXAMPLES)]
     Run(RunArguments),
+    /// Show what would be made of a manifest, or done about it
+    #[command(after_help = PLAN_EXAMPLES)]
+    Plan(PlanArguments),
     /// Print the definition of Databases, as a manifest
     #[command(after_help = CRDS_EXAMPLES)]
     Crds,
@@ -89,6 +106,47 @@ pub(crate) struct RunArguments {
     /// The settings
     #[command(flatten)]
     pub options: Options,
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub(crate) struct PlanArguments {
+    /// Manifest with one or more Databases (YAML or JSON); - for standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Compare with what the cluster has; reads only
+    #[arg(long)]
+    pub against_cluster: bool,
+
+    /// Namespace of Databases that name none
+    #[arg(short, long, value_name = "NAME", default_value = "default", value_parser = namespace)]
+    pub namespace: String,
+
+    /// How it is printed
+    #[arg(short, long, value_name = "FORMAT", default_value = "yaml")]
+    pub output: PlanOutput,
+
+    /// Catalogue that replaces engines of the built-in one
+    #[arg(long, env = "DATABASE_OPERATOR_CATALOGUE", value_name = "FILE")]
+    pub catalogue: Option<PathBuf>,
+
+    /// Kubeconfig of the cluster
+    #[arg(long, value_name = "FILE", requires = "against_cluster")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig
+    #[arg(long, value_name = "NAME", requires = "against_cluster")]
+    pub context: Option<String>,
+}
+
+/// How a plan is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlanOutput {
+    /// For people
+    Yaml,
+    /// For machines
+    Json,
 }
 
 /// Arguments of `rbac`.

@@ -1,13 +1,14 @@
 //! The command line of the database operator: `main` is a table from command to function.
 //!
-//! Read in this order: [`command`] (what can be asked for), [`config`] (what `run` can be told), [`run`] (what
-//! surrounds the controller), [`connect`], [`rbac`], [`version`].
+//! Read in this order: [`command`] (what can be asked for), [`config`] (what `run` can be told), [`run`](mod@run) (what
+//! surrounds the controller), [`connect`], [`plan`], [`rbac`], [`version`].
 
 mod catalogue;
 mod command;
 mod config;
 mod connect;
 mod names;
+mod plan;
 mod rbac;
 mod run;
 mod version;
@@ -15,6 +16,7 @@ mod version;
 use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use engines::catalogue::Catalogue;
@@ -22,15 +24,18 @@ use kube::Client;
 use telemetry::Telemetry;
 use tokio::sync::watch;
 
-use command::{Command, CommandLine, RunArguments, VersionOutput};
+use command::{Command, CommandLine, PlanArguments, PlanOutput, RunArguments, VersionOutput};
 use config::Config;
 
 /// Exit code for an error. The others are 0, done or allowed, and 1, refused by a rule.
 const ERROR: u8 = 2;
+/// Exit code for a manifest that a rule refuses.
+const REFUSED: u8 = 1;
 
 fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
         Command::Run(arguments) => run(arguments),
+        Command::Plan(arguments) => plan_manifest(&arguments),
         Command::Crds => print(&api::crd_yaml()),
         Command::Rbac(arguments) => print(&rbac::manifests(&arguments.namespaces, &arguments.subjects())),
         Command::Version(arguments) => print(&version_text(arguments.output)),
@@ -52,15 +57,64 @@ fn run(arguments: RunArguments) -> Done {
         return print(&serde_yaml::to_string(&config.to_options())?);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run::run(config, no_controller))?;
+    runtime.block_on(run::run(config, control))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// What stands in the controller's place in a build without one: says so, is never ready, and waits for the end.
-async fn no_controller(_: Client, _: Config, _: Catalogue, telemetry: Telemetry, mut stop: watch::Receiver<bool>) {
-    telemetry.health.set_ready(false, "this build has no controller");
-    tracing::error!("this build has no controller: no Database is looked after");
-    run::stopped(&mut stop).await;
+/// The controller, with what it needs of the configuration.
+async fn control(
+    client: Client,
+    config: Config,
+    catalogue: Catalogue,
+    telemetry: Telemetry,
+    stop: watch::Receiver<bool>,
+) {
+    let settings = controller::Settings {
+        namespaces: config.namespaces,
+        workers: config.workers,
+        member: config.member,
+        catalogue: Arc::new(catalogue),
+        max_restarting: config.max_restarting_databases,
+        replicas: config.statefulset_replicas,
+    };
+    controller::run(client, settings, telemetry, stop).await;
+}
+
+fn plan_manifest(arguments: &PlanArguments) -> Done {
+    let text = plan::read(&arguments.file)?;
+    let catalogue = catalogue::load(arguments.catalogue.as_deref())?;
+    let manifest = match plan::Manifest::parse(&text) {
+        Ok(manifest) => manifest,
+        Err(faults) => {
+            for fault in &faults {
+                eprintln!("refused: {fault}");
+            }
+            return Ok(ExitCode::from(REFUSED));
+        }
+    };
+    let planned = if arguments.against_cluster {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let user_agent = connect::user_agent("plan");
+            let (kubeconfig, context) = (arguments.kubeconfig.as_deref(), arguments.context.as_deref());
+            let client = connect::connect(kubeconfig, context, &user_agent).await?;
+            let planned = plan::against_cluster(&manifest, &arguments.namespace, &catalogue, &client).await?;
+            Ok::<_, Box<dyn Error>>(planned)
+        })?
+    } else {
+        plan::offline(&manifest, &arguments.namespace, &catalogue)
+    };
+    let refused = planned.iter().any(|planned| planned.refused);
+    let shown: Vec<&serde_json::Value> = planned.iter().map(|planned| &planned.shown).collect();
+    let text = match arguments.output {
+        PlanOutput::Json => format!("{}\n", serde_json::to_string_pretty(&shown)?),
+        PlanOutput::Yaml => {
+            let documents: Result<Vec<String>, _> = shown.iter().map(serde_yaml::to_string).collect();
+            documents?.join("---\n")
+        }
+    };
+    let code = print(&text)?;
+    Ok(if refused { ExitCode::from(REFUSED) } else { code })
 }
 
 fn version_text(output: VersionOutput) -> String {

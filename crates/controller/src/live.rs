@@ -1,14 +1,22 @@
 //! One Database read from the API server, for the command line: what a running operator has in its store.
 
+use api::database::DatabaseSpec;
 use api::names;
-use kube::Client;
+use engines::catalogue::Catalogue;
 use kube::core::Request;
 use kube::core::params::{GetParams, ListParams};
-use planner::child::{Child, ChildRef, Children, Kind, database_of};
+use kube::{Client, ResourceExt as _};
+use planner::action::Action;
+use planner::child::{Child, Children, Kind, database_of};
+use planner::deletion;
+use planner::intent::Salt;
+use planner::plan::{Desired, Observed, Plan, Subject, plan};
 use serde_json::Value;
 
-use crate::requests::{ApiError, collection, exchange};
+use crate::dereference::{DereferenceError, dereference};
+use crate::requests::{ApiError, Writer, collection, exchange};
 use crate::seen::SeenDatabase;
+use crate::validate::{Verdict, validate};
 
 /// The Database and its children as they are now; `None` if it does not exist.
 pub async fn observe(
@@ -40,23 +48,80 @@ pub async fn observe(
     Ok((database, children))
 }
 
-/// Names of children that a Database of this name would have, for a look at what stands in their place.
-pub fn expected(name: &str) -> Vec<ChildRef> {
-    let of = ChildRef::new;
-    vec![
-        of(Kind::ServiceAccount, names::service_account(name)),
-        of(Kind::Service, names::service_rw(name)),
-        of(Kind::Service, names::service_pods(name)),
-        of(Kind::Secret, names::secret_admin(name)),
-        of(Kind::Secret, names::secret_app(name)),
-        of(Kind::ConfigMap, names::config(name)),
-        of(
-            Kind::PersistentVolumeClaim,
-            names::claim(name, planner::bodies::GENERATION, 0),
-        ),
-        of(
-            Kind::StatefulSet,
-            names::stateful_set(name, planner::bodies::GENERATION),
-        ),
-    ]
+/// What a running operator would do about a spec now.
+#[derive(Debug)]
+pub struct Preview {
+    /// What the spec came to.
+    pub verdict: Verdict,
+    /// What would be done, for the declared spec or else the one accepted last; `None` if there is none.
+    pub plan: Option<Plan>,
+    /// The spec that the cluster has now, if the Database exists.
+    pub current: Option<DatabaseSpec>,
+}
+
+/// Why there is no preview.
+#[derive(Debug, thiserror::Error)]
+pub enum PreviewError {
+    /// A read failed.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// What the spec refers to could not be read.
+    #[error(transparent)]
+    Dereference(#[from] DereferenceError),
+}
+
+/// Goes through the steps of a reconcile up to the plan, as if `spec` were declared. Reads only.
+pub async fn preview(
+    client: &Client,
+    catalogue: &Catalogue,
+    namespace: &str,
+    name: &str,
+    spec: &DatabaseSpec,
+) -> Result<Preview, PreviewError> {
+    let (mut live, mut children) = observe(client, namespace, name).await?;
+    let current = live.as_ref().and_then(|live| live.spec.clone().ok());
+    let database = match live.take() {
+        Some(mut live) => {
+            live.spec = Ok(spec.clone());
+            live
+        }
+        None => SeenDatabase::undeclared(namespace, name, spec.clone()),
+    };
+    let subject = Subject {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        uid: database.uid().unwrap_or_default(),
+        bucket: sharding::bucket_of(namespace, name),
+    };
+    let reader = Writer::new(client.clone(), &subject, crate::reconcile::EPOCH);
+    let found = dereference(&reader, &database, &children, name).await?;
+    let verdict = validate(&found, catalogue);
+    let Some(intent) = verdict.intent() else { return Ok(Preview { verdict, plan: None, current }) };
+    let desired = Desired {
+        subject: subject.clone(),
+        intent: intent.clone(),
+        accept: verdict.accept().cloned(),
+        // Before the Secret exists its salt is not known; for a preview any will do, since no hash is compared yet.
+        salt: found.salt.or_else(|| Some(Salt::new(""))),
+        replicas: 1,
+    };
+    let stamp = deletion::stamp(&subject, database.finalizers(), database.bucket());
+    let mut next = plan(&desired, &Observed { stamp: stamp.clone(), children: children.clone() });
+    // What is not labelled as ours may still stand in the place of a child.
+    let mut taken = false;
+    for action in &next.actions {
+        let (Action::Apply { child, known: None, .. } | Action::CreateOnce { child, .. }) = action else { continue };
+        match reader.look(child).await {
+            Ok((child, facts)) => {
+                children.insert(child, facts);
+                taken = true;
+            }
+            Err(ApiError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if taken {
+        next = plan(&desired, &Observed { stamp, children });
+    }
+    Ok(Preview { verdict, plan: Some(next), current })
 }

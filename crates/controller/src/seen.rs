@@ -100,6 +100,9 @@ pub struct SeenDatabase {
     pub paused: bool,
 }
 
+/// Stands for the uid that the API server has not given yet.
+pub const UNKNOWN_UID: &str = "(set when it is created)";
+
 /// A field of a spec that this version cannot read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreadableSpec {
@@ -110,6 +113,17 @@ pub struct UnreadableSpec {
 }
 
 impl SeenDatabase {
+    /// A Database that does not exist yet, as it would be once it is declared. Its uid is not known.
+    pub fn undeclared(namespace: &str, name: &str, spec: DatabaseSpec) -> Self {
+        let meta = ObjectMeta {
+            namespace: Some(namespace.to_owned()),
+            name: Some(name.to_owned()),
+            uid: Some(UNKNOWN_UID.to_owned()),
+            ..ObjectMeta::default()
+        };
+        Self { meta, spec: Ok(spec), status: DatabaseStatus::default(), paused: false }
+    }
+
     /// `metadata.generation`.
     pub fn generation(&self) -> i64 {
         self.meta.generation.unwrap_or_default()

@@ -103,7 +103,8 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     pub async fn get(&self) -> Option<Item<K>> {
         loop {
             let mut woken = pin!(self.shared.wake.notified());
-            // From here on no wake-up is missed, also one that comes between looking and waiting.
+            // In line before it looks: else a worker on another thread that was told of a later request could come
+            // to stand before it (see `wake`). No test of ours hits that moment.
             woken.as_mut().enable();
             match self.shared.look() {
                 Look::Found(taken) => {
@@ -154,8 +155,8 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     /// Waits until the queue is shut down and nothing is being worked on. Cancel safe.
     pub async fn drained(&self) {
         loop {
-            let mut woken = pin!(self.shared.idle.notified());
-            woken.as_mut().enable();
+            // Hears of every end from here on, also of one between looking and waiting.
+            let woken = self.shared.idle.notified();
             {
                 let inner = self.shared.lock();
                 if inner.shut_down && inner.state.counts().working == 0 {

@@ -3,11 +3,11 @@
 //! Nothing here knows Kubernetes' API, a clock, a file or a network. Read in this order:
 //!
 //! - [`catalogue`]: which releases there are, and from which image each one runs;
-//! - [`profile`]: ports, users, limits of time and memory;
+//! - [`mod@profile`]: ports, users, limits of time and memory;
 //! - [`parameters`]: what a user may set, and what a change of it costs;
 //! - [`render`]: configuration files from parameters;
 //! - [`pod`]: how a data directory is made and how the engine is started, stopped and probed (`scripts/`);
-//! - [`refusal`]: what an engine that did not start said about it.
+//! - [`mod@refusal`]: what an engine that did not start said about it.
 //!
 //! PostgreSQL and Redis run. MySQL and MongoDB are complete and have goldens, but MySQL's scripts have been run by hand
 //! only, with another release than the catalogue's, and MongoDB's not at all: [`catalogue::Catalogue::is_available`] says so, and `validate` refuses them.

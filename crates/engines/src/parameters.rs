@@ -3,7 +3,7 @@
 //! The operator owns what it needs to run an engine: where it listens, where its data lies, who may log in, where it
 //! logs, how members copy from each other. Those parameters are refused with the reason and the way out. Everything else
 //! is the user's: what the operator does not know is passed on, and the engine itself judges it at its start
-//! ([`crate::refusal`]).
+//! ([`crate::refusal()`]).
 //!
 //! A refusal is not the only guard: [`crate::render`] writes the operator's own settings last, where the last one wins.
 

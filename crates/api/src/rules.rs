@@ -8,7 +8,7 @@ use crate::database::{Database, DatabaseSpec, Engine, QuantityText};
 use crate::fault::Fault;
 use crate::names::DATABASE_NAME_MAX;
 use crate::quantity::Quantity;
-use crate::schema;
+use crate::schema::{self, Finding, Kind};
 use crate::version::Version;
 
 /// Longest name of a parameter, in characters.
@@ -17,14 +17,13 @@ const PARAMETER_NAME_MAX: usize = 128;
 /// Everything that the API server would refuse in this Database; with `old`, also as a change of that spec.
 pub fn schema_faults(database: &Database, old: Option<&DatabaseSpec>) -> Vec<Fault> {
     let value = serde_json::to_value(&database.spec).expect("a spec is JSON");
-    let schema = crd::database_schema();
-    let faults = schema::check(&schema["properties"]["spec"], &value, "spec");
-    with_rules(faults, database, old)
+    let findings = schema::check(&crd::database_schema()["properties"]["spec"], &value, "spec");
+    with_rules(findings, database, old)
 }
 
 /// Adds what breaks a rule to what breaks the schema. A field that does both is named once: by the rule if the schema
 /// only has a pattern to show, else by the schema.
-pub(crate) fn with_rules(mut faults: Vec<Fault>, database: &Database, old: Option<&DatabaseSpec>) -> Vec<Fault> {
+pub(crate) fn with_rules(findings: Vec<Finding>, database: &Database, old: Option<&DatabaseSpec>) -> Vec<Fault> {
     let mut broken = name(database.metadata.name.as_deref().unwrap_or_default());
     broken.extend(version(&database.spec));
     broken.extend(quantities(&database.spec));
@@ -32,7 +31,11 @@ pub(crate) fn with_rules(mut faults: Vec<Fault>, database: &Database, old: Optio
     if let Some(old) = old {
         broken.extend(changes(&database.spec, old));
     }
-    faults.retain(|fault| !schema::is_pattern(fault) || broken.iter().all(|rule| rule.field != fault.field));
+    let better_told = |finding: &Finding| {
+        finding.kind == Kind::Pattern && broken.iter().any(|rule| rule.field == finding.fault.field)
+    };
+    let findings = findings.into_iter().filter(|finding| !better_told(finding));
+    let mut faults: Vec<Fault> = findings.map(|finding| finding.fault).collect();
     broken.retain(|rule| faults.iter().all(|fault| fault.field != rule.field));
     faults.extend(broken);
     faults

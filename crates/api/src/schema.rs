@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use regex::bytes::{Regex, RegexBuilder};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::fault::Fault;
 
@@ -41,121 +41,101 @@ pub(crate) fn fill_defaults(schema: &Value, value: &mut Value) {
     }
 }
 
+/// Something that the schema refuses.
+#[derive(Debug)]
+pub(crate) struct Finding {
+    /// How it is told.
+    pub(crate) fault: Fault,
+    /// What follows from it.
+    pub(crate) kind: Kind,
+}
+
+/// What follows from a finding.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// The value cannot be decoded into its type.
+    Undecodable,
+    /// The text has not the form of a pattern; a rule may tell that in better words.
+    Pattern,
+    /// It can be decoded, but is refused.
+    Refused,
+}
+
 /// Everything in `value` that the schema refuses, with the path of each.
-pub(crate) fn check(schema: &Value, value: &Value, path: &str) -> Vec<Fault> {
-    let mut check = Check { faults: Vec::new() };
+pub(crate) fn check(schema: &Value, value: &Value, path: &str) -> Vec<Finding> {
+    let mut check = Check { findings: Vec::new() };
     check.value(schema, value, path, example(schema));
-    check.faults
+    check.findings
 }
-
-/// Whether `value` has the types that the schema wants, so that it can be decoded whatever else is wrong with it.
-pub(crate) fn is_decodable(faults: &[Fault]) -> bool {
-    !faults
-        .iter()
-        .any(|fault| fault.rule.starts_with(TYPE) || fault.rule == REQUIRED || fault.rule.starts_with(ENUM))
-}
-
-/// Whether the fault is that a text has not the form that a pattern wants, which a rule may tell in better words.
-pub(crate) fn is_pattern(fault: &Fault) -> bool {
-    fault.rule.starts_with(PATTERN)
-}
-
-const PATTERN: &str = "must match";
-const TYPE: &str = "must be of type";
-const REQUIRED: &str = "is required";
-const ENUM: &str = "must be one of";
 
 struct Check {
-    faults: Vec<Fault>,
+    findings: Vec<Finding>,
 }
 
 impl Check {
-    fn fault(&mut self, path: &str, value: &Value, rule: impl Into<String>, remedy: impl Into<String>) {
-        self.faults.push(Fault::new(path, shown(value), rule, remedy));
+    fn find(&mut self, kind: Kind, path: &str, value: &str, rule: impl Into<String>, remedy: impl Into<String>) {
+        // A URL with an `@` probably holds credentials; they must not be told, least of all where they are refused.
+        let secret = value.contains("://") && value.contains('@');
+        let fault = Fault::new(path, if secret { "(hidden)" } else { value }, rule, remedy);
+        self.findings.push(Finding { fault, kind });
     }
 
     fn value(&mut self, schema: &Value, value: &Value, path: &str, example: Option<&str>) {
         let write = example.map_or_else(String::new, |example| format!("write for example {example}"));
-        let wanted = schema["type"].as_str();
-        match (wanted, value) {
+        match (schema["type"].as_str(), value) {
             (Some("object"), Value::Object(fields)) => self.object(schema, fields, path),
             (Some("array"), Value::Array(items)) => self.array(schema, items, path, example),
             (Some("string"), Value::String(text)) => self.text(schema, text, path, &write),
             (Some("boolean"), Value::Bool(_)) => {}
-            (Some("integer"), Value::Number(number)) if number.is_i64() || number.is_u64() => {}
+            (Some("integer"), Value::Number(number)) if is_whole(number) => {}
             (Some("string"), Value::Bool(_) | Value::Number(_)) => {
-                let remedy = format!("put it in quotes, or YAML takes it for {}", kind(value));
-                self.fault(path, value, format!("{TYPE} text, but is {}", kind(value)), remedy);
+                let remedy = format!("put it in quotes, or YAML takes it for {}", name_of(value));
+                self.wrong_type(path, value, "text", remedy);
             }
-            (Some(wanted), _) => {
-                let wanted = name_of_type(wanted);
-                let remedy = if wanted == "true or false" {
-                    "write true or false".to_owned()
-                } else {
-                    write
-                };
-                self.fault(path, value, format!("{TYPE} {wanted}, but is {}", kind(value)), remedy);
-            }
-            (None, _) => self.int_or_string(schema, value, path, &write),
+            (Some("boolean"), _) => self.wrong_type(path, value, "true or false", "write true or false".to_owned()),
+            (Some(wanted), _) => self.wrong_type(path, value, name_of_type(wanted), write),
+            (None, _) => self.int_or_string(schema, value, path, write),
         }
     }
 
-    fn int_or_string(&mut self, schema: &Value, value: &Value, path: &str, write: &str) {
+    fn wrong_type(&mut self, path: &str, value: &Value, wanted: &str, remedy: String) {
+        let rule = format!("must be of type {wanted}, but is {}", name_of(value));
+        self.find(Kind::Undecodable, path, &shown(value), rule, remedy);
+    }
+
+    fn int_or_string(&mut self, schema: &Value, value: &Value, path: &str, write: String) {
         if schema["x-kubernetes-preserve-unknown-fields"] == true {
             return;
         }
-        assert!(
-            schema["x-kubernetes-int-or-string"] == true,
-            "{path}: the schema says nothing that is understood here"
-        );
+        let understood = schema["x-kubernetes-int-or-string"] == true;
+        assert!(understood, "{path}: the schema says nothing that is understood here");
         match value {
-            Value::String(text) => self.text(schema, text, path, write),
-            Value::Number(number) if number.is_i64() || number.is_u64() => {}
+            Value::String(text) => self.text(schema, text, path, &write),
+            Value::Number(number) if is_whole(number) => {}
             Value::Number(_) => {
-                self.fault(
-                    path,
-                    value,
-                    format!("{TYPE} text or whole number, but has a fraction"),
-                    "put it in quotes",
-                );
+                let rule = "must be of type text or whole number, but has a fraction";
+                self.find(Kind::Refused, path, &shown(value), rule, "put it in quotes");
             }
             Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
-                self.fault(
-                    path,
-                    value,
-                    format!("{TYPE} text or whole number, but is {}", kind(value)),
-                    write,
-                );
+                self.wrong_type(path, value, "text or whole number", write);
             }
         }
     }
 
     fn object(&mut self, schema: &Value, fields: &Map<String, Value>, path: &str) {
         let known: Vec<&str> = properties(schema).map(|(name, _)| name.as_str()).collect();
-        for required in schema["required"]
-            .as_array()
-            .into_iter()
-            .flatten()
+        let required = schema["required"].as_array().into_iter().flatten();
+        for name in required
             .filter_map(Value::as_str)
+            .filter(|name| !fields.contains_key(*name))
         {
-            if !fields.contains_key(required) {
-                let write = match example(&schema["properties"][required]) {
-                    Some(example) => format!("write it, for example {example}"),
-                    None => "write it".to_owned(),
-                };
-                self.faults.push(Fault::new(join(path, required), "", REQUIRED, write));
-            }
+            let example = example(&schema["properties"][name]);
+            let remedy = example.map_or("write it".to_owned(), |example| {
+                format!("write it, for example {example}")
+            });
+            self.find(Kind::Undecodable, &join(path, name), "", "is required", remedy);
         }
-        if let Some(max) = bound(schema, "maxProperties")
-            && fields.len() > max
-        {
-            self.faults.push(Fault::new(
-                path,
-                "",
-                format!("must have at most {max} entries, but has {}", fields.len()),
-                "remove some",
-            ));
-        }
+        self.count(schema, "maxProperties", fields.len(), path);
         for (name, value) in fields {
             let path = join(path, name);
             if let Some(property) = schema["properties"].get(name) {
@@ -167,60 +147,72 @@ impl Check {
                     Some(near) => format!("write {near}, or remove it"),
                     None => format!("remove it; known here: {}", known.join(", ")),
                 };
-                self.fault(&path, value, "is not a field of this resource", remedy);
+                self.find(
+                    Kind::Refused,
+                    &path,
+                    &shown(value),
+                    "is not a field of this resource",
+                    remedy,
+                );
             }
         }
     }
 
     fn array(&mut self, schema: &Value, items: &[Value], path: &str, example: Option<&str>) {
-        if let Some(max) = bound(schema, "maxItems")
-            && items.len() > max
-        {
-            self.faults.push(Fault::new(
-                path,
-                "",
-                format!("must have at most {max} entries, but has {}", items.len()),
-                "remove some",
-            ));
-        }
+        self.count(schema, "maxItems", items.len(), path);
         let mut seen = BTreeSet::new();
         for (index, item) in items.iter().enumerate() {
             let path = format!("{path}[{index}]");
             self.value(&schema["items"], item, &path, example);
             if schema["x-kubernetes-list-type"] == "set" && !seen.insert(item.to_string()) {
-                self.fault(&path, item, "must be there once only", "remove the second");
+                self.find(
+                    Kind::Refused,
+                    &path,
+                    &shown(item),
+                    "must be there once only",
+                    "remove the second",
+                );
             }
         }
     }
 
-    fn text(&mut self, schema: &Value, text: &str, path: &str, write: &str) {
-        let mut fault = |rule: String| self.faults.push(Fault::new(path, text, rule, write));
-        let length = text.chars().count();
-        if let Some(min) = bound(schema, "minLength")
-            && length < min
-        {
-            fault(format!(
-                "must have at least {min} {}",
-                if min == 1 { "character" } else { "characters" }
-            ));
-        } else if let Some(max) = bound(schema, "maxLength")
-            && length > max
-        {
-            fault(format!("must have at most {max} characters, but has {length}"));
-        } else if let Some(choices) = schema["enum"].as_array() {
-            if !choices.iter().any(|choice| choice == text) {
-                let choices: Vec<&str> = choices.iter().filter_map(Value::as_str).collect();
-                let remedy =
-                    nearest(text, &choices).map_or("write one of them".to_owned(), |near| format!("write {near}"));
-                self.faults
-                    .push(Fault::new(path, text, format!("{ENUM} {}", choices.join(", ")), remedy));
-            }
-        } else if let Some(pattern) = schema["pattern"].as_str()
-            && !regex(pattern).is_match(text.as_bytes())
-        {
-            fault(format!("{PATTERN} {pattern}"));
+    fn count(&mut self, schema: &Value, keyword: &str, count: usize, path: &str) {
+        if let Some(max) = bound(schema, keyword).filter(|max| count > *max) {
+            let rule = format!("must have at most {max} entries, but has {count}");
+            self.find(Kind::Refused, path, "", rule, "remove some");
         }
     }
+
+    fn text(&mut self, schema: &Value, text: &str, path: &str, write: &str) {
+        let length = text.chars().count();
+        if let Some(min) = bound(schema, "minLength").filter(|min| length < *min) {
+            let rule = format!(
+                "must have at least {min} {}",
+                if min == 1 { "character" } else { "characters" }
+            );
+            self.find(Kind::Refused, path, text, rule, write);
+        } else if let Some(max) = bound(schema, "maxLength").filter(|max| length > *max) {
+            let rule = format!("must have at most {max} characters, but has {length}");
+            self.find(Kind::Refused, path, text, rule, write);
+        } else if let Some(choices) = schema["enum"].as_array() {
+            let choices: Vec<&str> = choices.iter().filter_map(Value::as_str).collect();
+            if !choices.contains(&text) {
+                let near = nearest(text, &choices);
+                let remedy = near.map_or("write one of them".to_owned(), |near| format!("write {near}"));
+                let rule = format!("must be one of {}", choices.join(", "));
+                self.find(Kind::Undecodable, path, text, rule, remedy);
+            }
+        } else if let Some(pattern) = schema["pattern"]
+            .as_str()
+            .filter(|it| !regex(it).is_match(text.as_bytes()))
+        {
+            self.find(Kind::Pattern, path, text, format!("must match {pattern}"), write);
+        }
+    }
+}
+
+fn is_whole(number: &Number) -> bool {
+    number.is_i64() || number.is_u64()
 }
 
 /// The pattern, read as the API server reads it (Go: `\s` and its kin are ASCII).
@@ -266,7 +258,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-fn kind(value: &Value) -> &'static str {
+fn name_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",
         Value::Bool(_) => "true or false",
@@ -282,7 +274,6 @@ fn name_of_type(wanted: &str) -> &'static str {
         "object" => "map",
         "array" => "list",
         "string" => "text",
-        "boolean" => "true or false",
         "integer" => "whole number",
         _ => panic!("the schema has the type {wanted}, which is not understood here"),
     }

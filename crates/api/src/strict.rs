@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use crate::database::Database;
 use crate::fault::Fault;
 use crate::names::{API_VERSION, KIND};
-use crate::{crd, rules, schema};
+use crate::schema::{self, Kind};
+use crate::{crd, rules};
 
 /// The Databases in a file of one or more YAML documents (or JSON, which is YAML), or everything that is wrong with it.
 ///
@@ -59,37 +60,33 @@ pub fn parse_database(yaml: &str) -> Result<Vec<Database>, Vec<Fault>> {
 
 /// The Database that this object is, or everything that is wrong with it.
 pub fn database(mut object: Value) -> Result<Database, Vec<Fault>> {
-    let schema = &*MANIFEST;
-    if let Some(fields) = object.as_object_mut() {
-        fields.remove("status");
-    }
+    let Some(fields) = object.as_object_mut() else {
+        let rule = "must be a Database, but is not a map of fields";
+        return Err(vec![Fault::new("manifest", "", rule, "write a Database")]);
+    };
+    fields.remove("status");
     schema::prune_nulls(&mut object);
-    schema::fill_defaults(schema, &mut object);
-    let mut faults = schema::check(schema, &object, "");
-    if !object.is_object() {
-        let fault = Fault::new(
-            "manifest",
-            "",
-            "must be a Database, but is not a map of fields",
-            "write a Database",
-        );
-        return Err(vec![fault]);
-    }
-    if !schema::is_decodable(&faults) {
+    schema::fill_defaults(&MANIFEST, &mut object);
+    let findings = schema::check(&MANIFEST, &object, "");
+    if findings.iter().any(|finding| finding.kind == Kind::Undecodable) {
+        let mut faults: Vec<Fault> = findings.into_iter().map(|finding| finding.fault).collect();
         faults.extend(object["metadata"]["name"].as_str().into_iter().flat_map(rules::name));
         return Err(faults);
     }
     match serde_json::from_value::<Database>(object) {
         Ok(database) => {
-            faults = rules::with_rules(faults, &database, None);
+            let faults = rules::with_rules(findings, &database, None);
             if faults.is_empty() { Ok(database) } else { Err(faults) }
         }
+        // What the schema lets through can be decoded, but for metadata that is looser here (times, owners).
         Err(error) => {
+            let mut faults: Vec<Fault> = findings.into_iter().map(|finding| finding.fault).collect();
+            let rule = format!("cannot be decoded: {error}");
             faults.push(Fault::new(
-                "manifest",
+                "metadata",
                 "",
-                format!("cannot be decoded: {error}"),
-                "mend the field that is named",
+                rule,
+                "mend the value, or remove what a server has written there",
             ));
             Err(faults)
         }
@@ -276,6 +273,24 @@ spec:
             );
             assert!(faults[0].contains("line"), "{faults:?}");
         }
+    }
+
+    #[test]
+    fn credentials_in_a_url_are_not_repeated() {
+        let place = "storageLocation: \"s3://key:hunter2@bucket/\"";
+        let yaml = format!("{GOOD}  backupPolicy: {{schedule: \"@daily\", retention: 30d, {place}}}\n");
+        let faults = faults(&yaml);
+        assert!(
+            faults[0].starts_with("spec.backupPolicy.storageLocation (\"(hidden)\")"),
+            "{faults:?}"
+        );
+        assert!(!faults.concat().contains("hunter2"), "{faults:?}");
+    }
+
+    #[test]
+    fn metadata_that_cannot_be_decoded_is_named() {
+        let faults = faults(&GOOD.replace("  name: shop\n", "  name: shop\n  creationTimestamp: yesterday\n"));
+        assert!(faults[0].starts_with("metadata: cannot be decoded: "), "{faults:?}");
     }
 
     #[test]

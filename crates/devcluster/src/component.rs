@@ -164,17 +164,21 @@ impl Components {
         deaths
     }
 
-    /// Ends those whose name `matches`, and waits until they are gone. Without mercy: nothing of theirs is kept.
-    pub(crate) fn end(&mut self, matches: impl Fn(&str) -> bool) {
-        let ends = |component: &&mut Component| component.ended.is_none() && matches(&component.name);
-        for component in self.0.iter_mut().filter(ends) {
+    /// Ends all, and waits until they are gone. Without mercy: nothing of theirs is kept.
+    ///
+    /// What runs in a node (`n1/kubelet`) is not killed but ends with the node. Our child is only the `nsenter` that
+    /// waits for it; if that were killed, the program would be left to the machine's process 1, and the node's
+    /// namespace would not end before that one takes notice.
+    pub(crate) fn end(&mut self) {
+        for component in self.0.iter_mut().filter(|component| component.ended.is_none()) {
             // An error means that it has ended already, which the wait below learns as well.
             let _already_gone = match component.first {
                 Some(first) => kill(first, Signal::SIGKILL).map_err(std::io::Error::from),
+                None if component.name.contains('/') => Ok(()),
                 None => component.process.kill(),
             };
         }
-        for component in self.0.iter_mut().filter(ends) {
+        for component in self.0.iter_mut().filter(|component| component.ended.is_none()) {
             component.ended = Some(match component.process.wait() {
                 Ok(status) => describe(status),
                 Err(error) => format!("an unknown status ({error})"),
@@ -257,7 +261,7 @@ mod tests {
         command.arg("600");
         components.start(&folder, "etcd", &command).unwrap();
         assert!(components.status()[0].is_running());
-        components.end(|name| name == "etcd");
+        components.end();
         assert_eq!(components.deaths(), []);
         assert_eq!(components.status()[0].state, "ended with signal 9");
     }

@@ -1,4 +1,20 @@
 //! A real Kubernetes on one machine, for tests and for the demo.
+//!
+//! A cluster is one supervising process ([`supervise`]) and what it owns. [`Cluster`] is how others see it: `up`,
+//! `attach`, a [`Cluster::command`] that runs where the API server and pods are reachable, a kubeconfig for any user, the
+//! audit log. `README.md` has the picture, the figures, and what is not like a real cluster.
+//!
+//! Read in this order: `supervisor` (the start, step by step), `control_plane` and `node` (how each program is told to
+//! run, pure), `component` (deaths), `provisioner` (volumes), `lifecycle` (the supervisor seen from outside). What a
+//! cluster is made of comes from `parts`: `tools` are built from pinned sources, `debian` and `images` are distribution
+//! packages, and `cache` keeps all of them.
+//!
+//! Promise: after [`down`], no process, mount, cgroup, namespace or file of the cluster is left, however it ended
+//! (`tests/cluster.rs`); the cache stays. A process that a user started inside is the user's, and is named.
+//!
+//! Not guaranteed: durability (etcd does not sync), sizes of volumes (nothing enforces them), network policies.
+//!
+//! Deliberately absent: restarts. A component that dies is reported and stays dead, for that may be what is tested.
 
 mod api;
 mod cache;

@@ -216,7 +216,7 @@ pub(crate) fn remove_cgroups(folder: &Folder) -> Result<(), NodeError> {
     Ok(())
 }
 
-/// The process that becomes the node: in its cgroups first, then in new namespaces, then [`crate::node_init`].
+/// The process that becomes the node: in its cgroups first, then in new namespaces, then [`mod@crate::node_init`].
 pub(crate) fn init(this: &Path, folder: &Folder, node: Node, pause: &Path) -> Command {
     let place = folder.node(&node.name());
     let mut command = Command::new(this);

@@ -314,7 +314,7 @@ impl Supervisor {
 
     /// Ends everything: what is left is files.
     fn end(&mut self) -> Result<(), SupervisorError> {
-        self.components.end(|_| true);
+        self.components.end();
         Ok(node::remove_cgroups(&self.folder)?)
     }
 

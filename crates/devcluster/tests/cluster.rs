@@ -17,7 +17,8 @@ fn skip(test: &str, reason: &str) {
         "{test} cannot run, and CI=true: {reason}"
     );
     // Not `eprintln`: the test harness hides what a test that passes prints with it.
-    writeln!(std::io::stderr(), "\n########## SKIPPED {test}: {reason} ##########\n").unwrap();
+    let line = format!("\n########## SKIPPED {test}: {reason} ##########\n\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// Why no network namespace can be made, if so.

@@ -50,6 +50,9 @@ pub(crate) enum ConnectError {
     Version(#[from] VersionError),
 }
 
+/// Longest silence of a connection with a request on it; then it counts as broken, and a watch is set up again.
+const SILENT_AT_MOST: Duration = Duration::from_secs(295);
+
 /// What requests say of their sender: `database-operator/VERSION (MEMBER)`.
 pub(crate) fn user_agent(member: &str) -> String {
     format!("database-operator/{VERSION} ({member})")
@@ -66,6 +69,8 @@ pub(crate) async fn connect(
     // Names of members are checked, so this cannot fail for them.
     let value = HeaderValue::from_str(user_agent).expect("a user agent of visible ASCII");
     config.headers.push((USER_AGENT, value));
+    // Only watches are silent for long: the server ends them after 290 s, and sends bookmarks before.
+    config.read_timeout = Some(SILENT_AT_MOST);
     let server = config.cluster_url.to_string();
     let client = Client::try_from(config).map_err(|source| ConnectError::Client(Box::new(source)))?;
     check(&client, &server).await?;

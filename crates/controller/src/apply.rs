@@ -1,7 +1,9 @@
 //! The fourth step: carries a plan out. The only place that writes children.
 //!
-//! What each write answers goes into the store at once, so that the next plan of the same reconcile sees it. The first
-//! failure ends the round; what was done stays done, and the next plan starts from what is observed.
+//! What each write answers goes into the store at once, so that the next plan of the same reconcile sees it. What the
+//! API server refuses for good is passed over, so that one bad field never keeps the rest from being repaired; only what
+//! would start or restart the database waits. Any other failure ends the round. What was done stays done, and the next
+//! plan starts from what is observed.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +11,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use planner::action::{Action, Generate, Patch};
 use planner::child::{Child, ChildRef, Children, Kind};
+use planner::owned::digest_of_body;
 use planner::plan::Subject;
 use serde_json::{Value, json};
 use telemetry::{Action as Counted, Metrics, WriteOutcome};
 
+use crate::contests::Contests;
 use crate::credentials::{self, CredentialsError};
 use crate::requests::{ApiError, Writer};
 use crate::restarts::Restarts;
@@ -30,11 +34,29 @@ pub enum ApplyError {
     Credentials(#[from] CredentialsError),
 }
 
+impl ApplyError {
+    /// Whether the API server refused this very object, and has nothing against others.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Api(ApiError::Invalid { .. } | ApiError::Forbidden { .. }) | Self::Credentials(_) => true,
+            Self::Api(
+                ApiError::NotFound { .. }
+                | ApiError::AlreadyExists { .. }
+                | ApiError::Conflict { .. }
+                | ApiError::NamespaceTerminating { .. }
+                | ApiError::Throttled { .. }
+                | ApiError::Unknown { .. },
+            ) => false,
+        }
+    }
+}
+
 /// What a round of writes came to. The fields are private: only [`apply`] can say that a plan was carried out.
 #[derive(Debug, Default)]
 pub struct Applied {
     written: usize,
     restarts_put_off: usize,
+    contested: Option<ChildRef>,
     failure: Option<(Option<ChildRef>, ApplyError)>,
 }
 
@@ -49,12 +71,17 @@ impl Applied {
         self.restarts_put_off
     }
 
-    /// What ended the round early, if anything did.
+    /// A child whose repair was put off, because somebody undoes it again and again.
+    pub fn contested(&self) -> Option<&ChildRef> {
+        self.contested.as_ref()
+    }
+
+    /// What was not done first, and why.
     pub fn failure(&self) -> Option<&(Option<ChildRef>, ApplyError)> {
         self.failure.as_ref()
     }
 
-    /// What ended the round early, by value.
+    /// What was not done first, and why, by value.
     pub fn into_failure(self) -> Option<(Option<ChildRef>, ApplyError)> {
         self.failure
     }
@@ -76,31 +103,53 @@ pub struct Round<'a> {
     pub key: &'a Key,
     /// The brake on restarts across the fleet.
     pub restarts: &'a Restarts,
+    /// The brake on repairs.
+    pub contests: &'a Contests,
     /// Counts writes.
     pub metrics: &'a Metrics,
 }
 
-/// Carries out the actions in their order, until one fails.
+/// Carries out the actions in their order.
 pub async fn apply(mut round: Round<'_>, actions: &[Action]) -> Applied {
     let mut applied = Applied::default();
     for action in actions {
+        if applied.failure.is_some() && starts_the_database(action) {
+            continue;
+        }
         let done = round.carry_out(action).await;
         match &done {
             Ok(Done::Written) => round.metrics.writes.record(counted_as(action), WriteOutcome::Success),
-            Ok(Done::Nothing | Done::PutOff) | Err(ApplyError::Credentials(_)) => {}
+            Ok(Done::Nothing | Done::PutOff | Done::Contested) | Err(ApplyError::Credentials(_)) => {}
             Err(ApplyError::Api(error)) => round.metrics.writes.record(counted_as(action), error.write_outcome()),
         }
         match done {
             Ok(Done::Written) => applied.written += 1,
             Ok(Done::Nothing) => {}
             Ok(Done::PutOff) => applied.restarts_put_off += 1,
+            Ok(Done::Contested) => applied.contested = action.child().cloned(),
             Err(error) => {
-                applied.failure = Some((action.child().cloned(), error));
-                break;
+                let for_good = error.is_refusal();
+                applied.failure.get_or_insert((action.child().cloned(), error));
+                if !for_good {
+                    break;
+                }
             }
         }
     }
     applied
+}
+
+/// Whether the action makes a pod start: never on children of which one could not be written.
+fn starts_the_database(action: &Action) -> bool {
+    match action {
+        Action::RestartPod { .. } => true,
+        Action::Apply { child, known, .. } => child.kind == Kind::StatefulSet && known.is_none(),
+        Action::Stamp(_)
+        | Action::Release(_)
+        | Action::CreateOnce { .. }
+        | Action::Patch { .. }
+        | Action::Delete { .. } => false,
+    }
 }
 
 fn counted_as(action: &Action) -> Counted {
@@ -119,7 +168,10 @@ enum Done {
     Written,
     /// What was found makes the write wrong; the next plan knows it.
     Nothing,
+    /// The brake on restarts says: not now.
     PutOff,
+    /// The brake on repairs says: not now.
+    Contested,
 }
 
 impl Round<'_> {
@@ -231,6 +283,9 @@ impl Round<'_> {
         body: &Value,
         known: Option<&str>,
     ) -> Result<Done, ApplyError> {
+        if known.is_some() && !self.contests.admit(self.key, child, digest_of_body(body)) {
+            return Ok(Done::Contested);
+        }
         if known.is_none() {
             // An unforced apply merges into an object of somebody else if no field conflicts, so look first.
             match self.writer.look(child).await {

@@ -23,6 +23,7 @@ use reconcile::{Context, Next, reconcile};
 use store::{Key, Store};
 
 pub mod apply;
+pub mod contests;
 pub mod credentials;
 pub mod dereference;
 pub mod live;
@@ -88,6 +89,7 @@ pub async fn run(client: Client, settings: Settings, telemetry: Telemetry, mut s
         catalogue: settings.catalogue.clone(),
         replicas: settings.replicas,
         restarts: restarts::Restarts::new(settings.max_restarting),
+        contests: contests::Contests::default(),
         reporter: report::Reporter::new(client, &settings.member),
         metrics: telemetry.metrics.clone(),
     });

@@ -96,7 +96,13 @@ pub async fn preview(
     let reader = Writer::new(client.clone(), &subject, crate::reconcile::EPOCH);
     let found = dereference(&reader, &database, &children, name).await?;
     let verdict = validate(&found, catalogue);
-    let Some(intent) = verdict.intent() else { return Ok(Preview { verdict, plan: None, current }) };
+    let Some(intent) = verdict.intent() else {
+        return Ok(Preview {
+            verdict,
+            plan: None,
+            current,
+        });
+    };
     let desired = Desired {
         subject: subject.clone(),
         intent: intent.clone(),
@@ -106,11 +112,19 @@ pub async fn preview(
         replicas: 1,
     };
     let stamp = deletion::stamp(&subject, database.finalizers(), database.bucket());
-    let mut next = plan(&desired, &Observed { stamp: stamp.clone(), children: children.clone() });
+    let mut next = plan(
+        &desired,
+        &Observed {
+            stamp: stamp.clone(),
+            children: children.clone(),
+        },
+    );
     // What is not labelled as ours may still stand in the place of a child.
     let mut taken = false;
     for action in &next.actions {
-        let (Action::Apply { child, known: None, .. } | Action::CreateOnce { child, .. }) = action else { continue };
+        let (Action::Apply { child, known: None, .. } | Action::CreateOnce { child, .. }) = action else {
+            continue;
+        };
         match reader.look(child).await {
             Ok((child, facts)) => {
                 children.insert(child, facts);
@@ -123,5 +137,9 @@ pub async fn preview(
     if taken {
         next = plan(&desired, &Observed { stamp, children });
     }
-    Ok(Preview { verdict, plan: Some(next), current })
+    Ok(Preview {
+        verdict,
+        plan: Some(next),
+        current,
+    })
 }

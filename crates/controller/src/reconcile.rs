@@ -17,6 +17,7 @@ use sharding::Epoch;
 use telemetry::{ErrorType, Outcome, Step};
 
 use crate::apply::{Applied, ApplyError, Round, apply};
+use crate::contests::Contests;
 use crate::dereference::{DereferenceError, dereference, salt};
 use crate::report::{ReportError, Reporter, report};
 use crate::requests::{ApiError, Writer};
@@ -52,6 +53,8 @@ pub struct Context {
     pub replicas: u32,
     /// The brake on restarts.
     pub restarts: Restarts,
+    /// The brake on repairs.
+    pub contests: Contests,
     /// Publishes events.
     pub reporter: Reporter,
     /// Counts.
@@ -197,6 +200,7 @@ async fn converge(
         plan: last.plan.as_ref(),
         children: &children,
         failure: failure.as_ref(),
+        contested: last.applied.contested(),
         paused: database.paused,
         epoch: writer.epoch().0,
     };
@@ -207,8 +211,10 @@ async fn converge(
     if ready {
         cx.restarts.settled(key);
     }
+    let contested = last.applied.contested().is_some();
     match last.applied.into_failure() {
         Some((_, error)) => Err(ReconcileError::Apply(error)),
+        None if contested => Ok(Next::LookAgain(Contests::ASK_AGAIN)),
         None => Ok(look_again(&verdict, last.plan.as_ref(), last.put_off)),
     }
 }
@@ -255,6 +261,7 @@ async fn carry_out(
             store: &cx.store,
             key,
             restarts: &cx.restarts,
+            contests: &cx.contests,
             metrics: &cx.metrics,
         };
         let applied = apply(round, &next.actions).await;
@@ -263,15 +270,18 @@ async fn carry_out(
             .steps
             .record(Step::Apply, if failed { Outcome::Failed } else { Outcome::Done });
         carried.put_off = applied.restarts_put_off() > 0;
+        let contested = applied.contested().is_some();
         // Everything was as the plan thought: what comes next comes as an event.
         let as_planned = applied.written() + applied.restarts_put_off() == next.actions.len();
         let waits = next.blocks.contains(&Block::AwaitsSecret);
         carried.plan = Some(next);
         carried.applied = applied;
-        if failed || (as_planned && !waits) {
+        if failed || contested || (as_planned && !waits) {
             break;
         }
-        if desired.accept.is_some() && latest_revision(children, &desired.subject.uid).map(|(_, digest)| digest) == accepted_digest(desired) {
+        if desired.accept.is_some()
+            && latest_revision(children, &desired.subject.uid).map(|(_, digest)| digest) == accepted_digest(desired)
+        {
             desired.accept = None;
         }
         if waits {
@@ -341,6 +351,7 @@ async fn finalize(
         store: &cx.store,
         key,
         restarts: &cx.restarts,
+        contests: &cx.contests,
         metrics: &cx.metrics,
     };
     let applied = apply(round, &deletion.actions).await;

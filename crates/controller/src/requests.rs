@@ -306,17 +306,21 @@ impl Writer {
     }
 }
 
-/// Sends a request about this object and decodes the answer.
+/// How long an answer may take. The API server itself gives up after 60 s; by then a new try serves better.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// Sends a request about this object and decodes the answer. One that never comes is an outage, not a hang.
 pub async fn exchange<T: DeserializeOwned>(
     client: &Client,
     object: &str,
     request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
 ) -> Result<T, ApiError> {
     let request = request.map_err(|error| ApiError::of(object, kube::Error::BuildRequest(error)))?;
-    client
-        .request(request)
-        .await
-        .map_err(|error| ApiError::of(object, error))
+    let answer = match tokio::time::timeout(ANSWER_WITHIN, client.request(request)).await {
+        Ok(answer) => answer,
+        Err(late) => Err(kube::Error::Service(Box::new(late))),
+    };
+    answer.map_err(|error| ApiError::of(object, error))
 }
 
 fn managed() -> PatchParams {

@@ -121,7 +121,12 @@ impl SeenDatabase {
             uid: Some(UNKNOWN_UID.to_owned()),
             ..ObjectMeta::default()
         };
-        Self { meta, spec: Ok(spec), status: DatabaseStatus::default(), paused: false }
+        Self {
+            meta,
+            spec: Ok(spec),
+            status: DatabaseStatus::default(),
+            paused: false,
+        }
     }
 
     /// `metadata.generation`.

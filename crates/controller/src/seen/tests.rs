@@ -55,5 +55,8 @@ fn a_spec_that_cannot_be_read_is_a_fault_of_that_database_only() {
     let mut newer = spec();
     newer["engine"] = json!("cassandra");
     let seen: SeenDatabase = serde_json::from_value(database(newer, Value::Null)).expect("still a Database");
-    assert_eq!(seen.spec.expect_err("an engine that we do not know").field, "spec.engine");
+    assert_eq!(
+        seen.spec.expect_err("an engine that we do not know").field,
+        "spec.engine"
+    );
 }

@@ -1,0 +1,86 @@
+//! The brake on repairs: when another controller undoes what we do, and we what it does, neither may do it for ever at
+//! full speed.
+//!
+//! A repair is an apply of the very same fields as before; a change of what is declared is none, and is never put off.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use planner::child::ChildRef;
+use planner::owned::OwnedDigest;
+
+use crate::store::Key;
+
+/// The last repairs of each child.
+#[derive(Default)]
+pub struct Contests(Mutex<HashMap<(Key, ChildRef), Repairs>>);
+
+struct Repairs {
+    of: OwnedDigest,
+    /// When, oldest first.
+    at: Vec<Instant>,
+}
+
+impl Contests {
+    /// So many repairs of one child in a [`Contests::WINDOW`] are no contest: people edit, tools run twice.
+    pub const REPAIRS: usize = 30;
+    /// How long a repair is remembered.
+    pub const WINDOW: Duration = Duration::from_mins(1);
+    /// When to look again after a repair was put off.
+    pub const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+    /// Whether this child may be repaired to these fields now.
+    pub fn admit(&self, key: &Key, child: &ChildRef, to: OwnedDigest) -> bool {
+        self.admit_at(key, child, to, Instant::now())
+    }
+
+    fn admit_at(&self, key: &Key, child: &ChildRef, to: OwnedDigest, now: Instant) -> bool {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, repairs| {
+            repairs.at.retain(|at| now.duration_since(*at) < Self::WINDOW);
+            !repairs.at.is_empty()
+        });
+        let repairs = all
+            .entry((key.clone(), child.clone()))
+            .or_insert(Repairs { of: to, at: Vec::new() });
+        if repairs.of != to {
+            *repairs = Repairs { of: to, at: Vec::new() };
+        }
+        let admitted = repairs.at.len() < Self::REPAIRS;
+        if admitted {
+            repairs.at.push(now);
+        }
+        admitted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use planner::child::Kind;
+    use planner::owned::digest_of_value;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_contest_is_slowed_down_and_a_change_of_what_is_declared_is_not() {
+        let contests = Contests::default();
+        let key = Key::new("shop", "orders");
+        let child = ChildRef::new(Kind::Service, "orders-rw");
+        let (before, after) = (digest_of_value(&json!(1)), digest_of_value(&json!(2)));
+        let start = Instant::now();
+        for repair in 0..Contests::REPAIRS {
+            assert!(contests.admit_at(&key, &child, before, start), "repair {repair}");
+        }
+        assert!(!contests.admit_at(&key, &child, before, start), "one too many");
+        let other = ChildRef::new(Kind::Service, "orders-pods");
+        assert!(
+            contests.admit_at(&key, &other, before, start),
+            "another child is not contested"
+        );
+        assert!(contests.admit_at(&key, &child, after, start), "a new declaration");
+        let later = start + Contests::WINDOW;
+        assert!(contests.admit_at(&key, &child, after, later));
+    }
+}

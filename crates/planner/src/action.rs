@@ -95,6 +95,9 @@ pub enum Generate {
     /// Nothing.
     Nothing,
     /// New passwords and a salt: keys `password`, `app-password`, `salt`.
+    ///
+    /// Only after a look that the Database's volume is not there unseen (its label may have gone): data that knows
+    /// another password must be planned with. If it is, nothing is created, and the plan is made again.
     AdminCredentials,
     /// The keys of a service binding, from the administrator's Secret.
     AppCredentials,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::action::{Action, Why};
 use crate::child::{ChildRef, Children, Kind};
-use crate::plan::{Subject, claim_ref, delete, of_kind};
+use crate::plan::{Subject, claim_ref, delete, named_members, of_kind};
 
 /// Why a Database is let go at once, with nothing destroyed by us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,7 +62,7 @@ pub fn plan_deletion(
         }
     }
     // The StatefulSet's pods end by themselves, with the grace that the engine needs.
-    waits_for.extend(of_kind(children, Kind::Pod).map(|(child, _)| child.clone()));
+    waits_for.extend(named_members(subject, children).map(|(child, _)| child.clone()));
     if policy == DeletionPolicy::Delete && waits_for.is_empty() {
         for (child, found) in lasting(subject, children) {
             waits_for.push(child.clone());

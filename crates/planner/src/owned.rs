@@ -27,7 +27,11 @@ pub struct OwnedDigest(u128);
 /// Digest of what we own of a live object, or `None` if we never applied it (or somebody took all of it).
 pub fn digest_of_live(object: &Value) -> Option<OwnedDigest> {
     let fields = our_fields(object)?;
-    Some(digest(project(object, fields)))
+    let others: Vec<&Value> = entries(object)
+        .filter(|entry| !is_ours_entry(entry))
+        .map(|entry| &entry["fieldsV1"])
+        .collect();
+    Some(digest(project(object, fields, &others)))
 }
 
 /// Digest of an apply body.
@@ -50,32 +54,42 @@ pub fn digest_of_value(value: &Value) -> OwnedDigest {
     digest(value.clone())
 }
 
-/// The `FieldsV1` tree of our own apply to the object itself (not to a subresource).
-fn our_fields(object: &Value) -> Option<&Value> {
+/// The entries of `managedFields`.
+fn entries(object: &Value) -> impl Iterator<Item = &Value> {
     object
-        .pointer("/metadata/managedFields")?
-        .as_array()?
-        .iter()
-        .find_map(|entry| {
-            let ours = entry["manager"] == FIELD_MANAGER
-                && entry["operation"] == "Apply"
-                && entry.get("subresource").is_none_or(|s| s == "");
-            if ours { entry.get("fieldsV1") } else { None }
-        })
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
 }
 
-/// Keeps of `value` what the `FieldsV1` tree names. A leaf (`{}`) keeps everything below it.
-fn project(value: &Value, fields: &Value) -> Value {
+/// Whether an entry is of our own apply to the object itself (not to a subresource).
+fn is_ours_entry(entry: &Value) -> bool {
+    entry["manager"] == FIELD_MANAGER
+        && entry["operation"] == "Apply"
+        && entry.get("subresource").is_none_or(|subresource| subresource == "")
+}
+
+/// The `FieldsV1` tree of our own apply.
+fn our_fields(object: &Value) -> Option<&Value> {
+    entries(object).find(|entry| is_ours_entry(entry))?.get("fieldsV1")
+}
+
+/// Keeps of `value` what the `FieldsV1` tree names. A leaf (`{}`) keeps everything below it that `others`, the trees of
+/// other managers, do not name: an empty map that we applied (`emptyDir: {}`) is a leaf too, and what they add into it
+/// is theirs.
+fn project(value: &Value, fields: &Value, others: &[&Value]) -> Value {
     let Some(fields) = fields.as_object().filter(|fields| !fields.is_empty()) else {
-        return value.clone();
+        return without(value, others);
     };
+    let below = |key: &str| -> Vec<&Value> { others.iter().filter_map(|other| other.get(key)).collect() };
     match value {
         Value::Object(object) => Value::Object(
             fields
                 .iter()
-                .filter_map(|(field, below)| {
+                .filter_map(|(field, ours)| {
                     let name = field.strip_prefix("f:")?;
-                    Some((name.to_owned(), project(object.get(name)?, below)))
+                    Some((name.to_owned(), project(object.get(name)?, ours, &below(field))))
                 })
                 .collect(),
         ),
@@ -85,12 +99,23 @@ fn project(value: &Value, fields: &Value) -> Value {
                 .filter_map(|item| {
                     fields
                         .iter()
-                        .find_map(|(key, below)| Some(project(item, selected(key, item, below)?)))
+                        .find_map(|(key, ours)| Some(project(item, selected(key, item, ours)?, &below(key))))
                 })
                 .collect(),
         ),
         scalar => scalar.clone(),
     }
+}
+
+/// `value` without the members that `others` name. What they own as a whole, as we do, stays.
+fn without(value: &Value, others: &[&Value]) -> Value {
+    let mut rest = value.clone();
+    if let Some(members) = rest.as_object_mut() {
+        for other in others.iter().filter_map(|other| other.as_object()) {
+            members.retain(|name, _| !other.contains_key(&format!("f:{name}")));
+        }
+    }
+    rest
 }
 
 /// `below`, if the list key selects this item: `k:{"name":"x"}` by the members of an object, `v:"x"` by value.

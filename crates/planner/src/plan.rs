@@ -123,28 +123,34 @@ struct Planner<'a> {
     plan: Plan,
     /// Whether pods may be started on what there is.
     startable: bool,
+    /// Whether credentials that pods run with are being made anew.
+    remaking: bool,
 }
 
 impl<'a> Planner<'a> {
     fn new(desired: &'a Desired, observed: &'a Observed) -> Self {
         let children = &observed.children;
         let subject = &desired.subject;
-        let admin = children.get(&ChildRef::new(Kind::Secret, names::secret_admin(&subject.name)));
+        let found = children.get(&ChildRef::new(Kind::Secret, names::secret_admin(&subject.name)));
+        let admin = found.filter(|found| is_admin_of(found, desired));
         let claim = children.get(&claim_ref(subject, 0));
         let lineage = admin
             .and_then(|admin| admin.marks.lineage.clone())
             .or_else(|| claim.and_then(|claim| claim.marks.lineage.clone()))
             .unwrap_or_else(|| subject.uid.clone());
-        let credentials = match admin {
-            Some(admin) => admin.marks.credentials.unwrap_or(1),
-            None => of_kind(children, Kind::Pod)
-                .filter_map(|(_, pod)| pod.marks.credentials)
-                .max()
-                .map_or(1, |n| n + 1),
+        let running = named_members(subject, children)
+            .filter_map(|(_, pod)| pod.marks.credentials)
+            .max();
+        let credentials = match (admin, found) {
+            (Some(admin), _) => admin.marks.credentials.unwrap_or(1),
+            // Somebody else's Secret says nothing about ours.
+            (None, Some(_)) => running.unwrap_or(1),
+            (None, None) => running.map_or(1, |n| n + 1),
         };
         let inputs = desired.intent.inputs(desired.salt.as_ref());
-        let template_storage = of_kind(children, Kind::StatefulSet)
-            .find_map(|(_, set)| match &set.facts {
+        let template_storage = children
+            .get(&set_ref(subject))
+            .and_then(|set| match &set.facts {
                 Facts::StatefulSet { template_storage, .. } => template_storage.clone(),
                 _ => None,
             })
@@ -170,6 +176,7 @@ impl<'a> Planner<'a> {
             cx,
             plan,
             startable: true,
+            remaking: false,
         }
     }
 
@@ -184,12 +191,23 @@ impl<'a> Planner<'a> {
 
     /// Records the accepted spec before anything is done about it.
     fn stamp_and_accept(&mut self) {
-        let Some(spec) = &self.desired.accept else { return };
-        let number = of_kind(self.children, Kind::ControllerRevision)
-            .filter_map(|(_, revision)| revision_number(revision))
-            .max()
-            .map_or(1, |last| last + 1);
         let subject = &self.desired.subject;
+        let mut relabelled = Vec::new();
+        let mut last = 0;
+        for (child, found) in of_kind(self.children, Kind::ControllerRevision).filter(|(_, found)| self.ours(found)) {
+            let number = revision_number(found).unwrap_or_default();
+            last = last.max(number);
+            if found.marks.bucket.as_deref() != Some(subject.bucket.to_string().as_str()) {
+                relabelled.push((child, found, bodies::revision(subject, number, &Value::Null)));
+            }
+        }
+        for (child, found, body) in relabelled {
+            self.keep_labels(child, found, &body);
+        }
+        let Some(spec) = &self.desired.accept else { return };
+        // A name that somebody else took is passed over.
+        let taken = |number: &i64| self.children.contains_key(&bodies::revision_ref(subject, *number));
+        let number = (last + 1..).find(|number| !taken(number)).unwrap_or(i64::MAX);
         self.plan.actions.push(Action::CreateOnce {
             child: bodies::revision_ref(subject, number),
             body: bodies::revision(subject, number, spec),
@@ -203,24 +221,18 @@ impl<'a> Planner<'a> {
     fn credentials(&mut self) {
         let (admin, admin_body) = bodies::secret_admin(&self.cx);
         let (app, app_body) = bodies::secret_app(&self.cx);
-        let name = self.desired.subject.name.as_str();
-        let engine = self.desired.intent.engine.to_string();
         let data_exists = self
             .children
             .get(&claim_ref(&self.desired.subject, 0))
             .is_some_and(|claim| claim.marks.lineage.is_some());
         let admin_there = match self.children.get(&admin) {
-            Some(found) => {
-                let ours = found.marks.managed_by.as_deref() == Some(names::FIELD_MANAGER)
-                    && found.marks.database.as_deref() == Some(name)
-                    && found.marks.lineage.is_some();
-                if ours && found.marks.engine.as_deref() == Some(engine.as_str()) {
-                    self.keep_labels(&admin, found, &admin_body);
-                    true
-                } else {
-                    self.block(Block::NameTaken(admin.clone()));
-                    false
-                }
+            Some(found) if is_admin_of(found, self.desired) => {
+                self.keep_labels(&admin, found, &admin_body);
+                true
+            }
+            Some(_) => {
+                self.block(Block::NameTaken(admin.clone()));
+                false
             }
             None if data_exists && !engines::profile(self.desired.intent.engine).credentials_follow_secret => {
                 self.block(Block::CredentialsLost(admin.clone()));
@@ -228,6 +240,7 @@ impl<'a> Planner<'a> {
             }
             None => {
                 self.create(&admin, admin_body, Generate::AdminCredentials);
+                self.remaking = self.plan.credentials > 1;
                 true
             }
         };
@@ -374,11 +387,15 @@ impl<'a> Planner<'a> {
             Some((child, body)) => self.apply(child, body, Effect::None),
             None => self.unwanted(secret),
         }
+        // It may be that the Secret was only not seen: what its pods should have is known when it was looked at.
+        if self.remaking {
+            return;
+        }
         let (set, body) = bodies::stateful_set(&self.cx);
         // Also when it may not be started on: one that runs already is kept as declared, so that a lost Secret or a
         // taken name never stops a running database; one that does not exist is not made.
         if self.startable || self.children.get(&set).is_some_and(|found| self.ours(found)) {
-            let restarts = of_kind(self.children, Kind::Pod).any(|(_, pod)| self.outdated(pod).is_some());
+            let restarts = members(&self.desired.subject, self.children).any(|(_, pod)| self.outdated(pod).is_some());
             self.apply(set, body, if restarts { Effect::Restart } else { Effect::None });
         }
     }
@@ -391,9 +408,10 @@ impl<'a> Planner<'a> {
             Some(found) if found.deleting => {}
             Some(found) => {
                 if found.owned != Some(digest_of_body(&body)) {
-                    self.push_apply(child.clone(), body, Some(found.uid.clone()), Why::Differs, effect);
-                }
-                if !found.intruders.is_empty() {
+                    // What others added is removed in the next round: an apply makes a new version of the object, for
+                    // which the pointers to it need not hold.
+                    self.push_apply(child, body, Some(found.uid.clone()), Why::Differs, effect);
+                } else if !found.intruders.is_empty() {
                     self.plan.actions.push(Action::Patch {
                         child,
                         uid: found.uid.clone(),
@@ -429,10 +447,7 @@ impl<'a> Planner<'a> {
     /// Roles of pods, and restarts of those that run with other inputs than declared. A restart waits until all that
     /// the new pod will read is in place: made too early, it would come back as it was.
     fn pods(&mut self) {
-        let set = ChildRef::new(
-            Kind::StatefulSet,
-            names::stateful_set(&self.desired.subject.name, bodies::GENERATION),
-        );
+        let set = set_ref(&self.desired.subject);
         let pending = self.plan.actions.iter().any(|action| {
             action
                 .child()
@@ -446,16 +461,12 @@ impl<'a> Planner<'a> {
             } => observed_generation >= generation,
             _ => false,
         });
-        let leaving = self
-            .plan
-            .blocks
-            .iter()
-            .any(|block| matches!(block, Block::VolumeLeaving(_)));
-        for (child, pod) in of_kind(self.children, Kind::Pod).filter(|(_, pod)| !pod.deleting) {
+        for (child, pod) in members(&self.desired.subject, self.children).filter(|(_, pod)| !pod.deleting) {
             if let Some(why) = self.outdated(pod)
                 && current
                 && !pending
-                && !leaving
+                // A pod that is stopped while something is wrong with its data or credentials may not come back.
+                && self.startable
             {
                 self.plan.actions.push(Action::RestartPod {
                     child: child.clone(),
@@ -509,6 +520,47 @@ pub(crate) fn claim_ref(subject: &Subject, ordinal: u32) -> ChildRef {
         Kind::PersistentVolumeClaim,
         names::claim(&subject.name, bodies::GENERATION, ordinal),
     )
+}
+
+/// Whether a Secret of the right name holds the administrator's credentials of this Database and engine: one that we
+/// made, now or for the Database of this name that went before.
+fn is_admin_of(secret: &Child, desired: &Desired) -> bool {
+    let marks = &secret.marks;
+    marks.managed_by.as_deref() == Some(names::FIELD_MANAGER)
+        && marks.database.as_deref() == Some(desired.subject.name.as_str())
+        && marks.engine.as_deref() == Some(desired.intent.engine.as_str())
+        && marks.lineage.is_some()
+}
+
+pub(crate) fn set_ref(subject: &Subject) -> ChildRef {
+    ChildRef::new(
+        Kind::StatefulSet,
+        names::stateful_set(&subject.name, bodies::GENERATION),
+    )
+}
+
+/// The pods that our StatefulSet controls. A pod that only carries our labels is somebody else's.
+pub(crate) fn members<'a>(
+    subject: &Subject,
+    children: &'a Children,
+) -> impl Iterator<Item = (&'a ChildRef, &'a Child)> {
+    let set = children
+        .get(&set_ref(subject))
+        .filter(|set| set.is_controlled_by(&subject.uid))
+        .map(|set| &set.uid);
+    of_kind(children, Kind::Pod).filter(move |(_, pod)| set.is_some() && pod.controller.as_ref() == set)
+}
+
+/// The pods that bear the names of members, also after their StatefulSet has gone.
+pub(crate) fn named_members<'a>(
+    subject: &Subject,
+    children: &'a Children,
+) -> impl Iterator<Item = (&'a ChildRef, &'a Child)> {
+    let prefix = format!("{}-", set_ref(subject).name);
+    of_kind(children, Kind::Pod).filter(move |(child, pod)| {
+        let ordinal = child.name.strip_prefix(&prefix);
+        pod.controller.is_some() && ordinal.is_some_and(|ordinal| ordinal.parse::<u32>().is_ok())
+    })
 }
 
 pub(crate) fn of_kind(children: &Children, kind: Kind) -> impl Iterator<Item = (&ChildRef, &Child)> {

@@ -142,3 +142,26 @@ fn variables_added_to_our_container_are_intruders_and_a_sidecar_is_not() {
         ]
     );
 }
+
+#[test]
+fn what_others_put_into_an_empty_map_of_ours_is_theirs() {
+    let object = |size_limit: bool| {
+        let mut object = json!({
+            "metadata": {"managedFields": [
+                {"manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": {"f:spec": {"f:emptyDir": {}, "f:selector": {}}}},
+                {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:selector": {}}}},
+            ]},
+            "spec": {"emptyDir": {}, "selector": {"a": "b"}},
+        });
+        if size_limit {
+            object["spec"]["emptyDir"]["sizeLimit"] = json!("1Gi");
+            object["metadata"]["managedFields"][1]["fieldsV1"]["f:spec"]["f:emptyDir"] = json!({"f:sizeLimit": {}});
+        }
+        object
+    };
+    let ours = Some(digest_of_body(
+        &json!({"spec": {"emptyDir": {}, "selector": {"a": "b"}}}),
+    ));
+    assert_eq!(digest_of_live(&object(false)), ours);
+    assert_eq!(digest_of_live(&object(true)), ours);
+}

@@ -148,6 +148,15 @@ Use `imagePullPolicy: IfNotPresent` or `Never`, and a tag other than `latest`: n
         #[command(flatten)]
         output: OutputArgument,
     },
+    /// List the images of engines that real nodes have, each with the release of the engine in it
+    #[command(after_help = "\
+Examples:
+  devcluster images                             localhost/postgres:15 15.18, and so on
+  devcluster images -o json")]
+    Images {
+        #[command(flatten)]
+        output: OutputArgument,
+    },
     /// Build and download everything into the cache, without starting a cluster
     #[command(after_help = "\
 Examples:

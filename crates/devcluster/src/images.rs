@@ -230,7 +230,8 @@ pub(crate) fn images(cache: &Cache, runtime: &Path, pause: &Path) -> Result<Path
         |folder| {
             let work = folder.join("work");
             fs::create_dir(&work).map_err(ImageError::at(&work))?;
-            let archive = make_archive(&work, pause)?;
+            let (archive, engines) = make_archive(&work, pause)?;
+            write(&folder.join(ENGINE_IMAGES), &json!(engines).to_string())?;
             import(&archive, &folder.join("containerd"), runtime)?;
             fs::remove_dir_all(&work).map_err(ImageError::at(&work))
         },
@@ -249,14 +250,39 @@ fn make_merged_folders(root: &Path) -> Result<(), ImageError> {
     Ok(())
 }
 
+/// File, beside the storage, that says what the images hold.
+const ENGINE_IMAGES: &str = "engines.json";
+
+/// An image of an engine, and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct EngineImage {
+    /// Its name, such as `localhost/postgres:15`.
+    pub image: String,
+    /// The engine's release, such as `15.18`: what the distribution had when the image was made.
+    pub version: String,
+}
+
+/// What the images in this storage hold.
+pub(crate) fn engine_images(storage: &Path) -> Result<Vec<EngineImage>, ImageError> {
+    let path = storage.with_file_name(ENGINE_IMAGES);
+    let text = fs::read_to_string(&path).map_err(ImageError::at(&path))?;
+    serde_json::from_str(&text).map_err(|error| ImageError::at(&path)(error.into()))
+}
+
+/// The engine's own release of a package's version: without Debian's epoch and revision (`5:7.0.15-1~deb12u1`).
+fn release(version: &str) -> &str {
+    let version = version.split_once(':').map_or(version, |(_, rest)| rest);
+    version.rsplit_once('-').map_or(version, |(release, _)| release)
+}
+
 /// A layer as a file, with its digest.
 struct Layer {
     file: String,
     digest: String,
 }
 
-/// Makes all images and returns one archive with them, as `docker save` would write it.
-fn make_archive(work: &Path, pause: &Path) -> Result<PathBuf, ImageError> {
+/// Makes all images and returns one archive with them, as `docker save` would write it, and what the engines' hold.
+fn make_archive(work: &Path, pause: &Path) -> Result<(PathBuf, Vec<EngineImage>), ImageError> {
     let mut packages = Packages::new(work.join("scratch"));
     let mut manifest = Vec::new();
 
@@ -274,9 +300,17 @@ fn make_archive(work: &Path, pause: &Path) -> Result<PathBuf, ImageError> {
     make_base(&mut packages, &base_packages, &work.join("base"))?;
     let base = pack(work, "base")?;
     let mut layers = vec![base];
+    let mut engines = Vec::new();
     for engine in &ENGINES {
         let mut wanted = used(packages.closure(&[engine.package])?);
         wanted.retain(|package| !base_packages.contains(package));
+        let version = wanted
+            .iter()
+            .find_map(|package| package.strip_prefix(engine.package)?.strip_prefix('='));
+        engines.push(EngineImage {
+            image: engine.image.to_owned(),
+            version: release(version.unwrap_or_default()).to_owned(),
+        });
         let root = work.join(engine.user);
         make_merged_folders(&root)?;
         packages.unpack(&wanted, &root, engine.without)?;
@@ -306,7 +340,7 @@ fn make_archive(work: &Path, pause: &Path) -> Result<PathBuf, ImageError> {
     tar.args(["pause.tar", "base.tar"])
         .args(ENGINES.map(|engine| format!("{}.tar", engine.user)));
     run(&mut tar)?;
-    Ok(archive)
+    Ok((archive, engines))
 }
 
 fn make_base(packages: &mut Packages, chosen: &[Chosen], root: &Path) -> Result<(), ImageError> {

@@ -91,6 +91,7 @@ fn act(action: Action) -> Result<ExitCode, Box<dyn Error>> {
             let text: Vec<String> = folders.iter().map(|path| path.display().to_string()).collect();
             print(output.output, &text.join("\n"), &json!({ "folders": folders }))
         }
+        Action::Images { output } => images(output.output),
         Action::LoadImage {
             cluster,
             archive,
@@ -121,6 +122,13 @@ fn act(action: Action) -> Result<ExitCode, Box<dyn Error>> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn images(output: Output) -> Result<ExitCode, Box<dyn Error>> {
+    let images = devcluster::engine_images()?;
+    let line = |engine: &devcluster::EngineImage| format!("{} {}", engine.image, engine.version);
+    let text: Vec<String> = images.iter().map(line).collect();
+    print(output, &text.join("\n"), &json!({ "images": images }))
 }
 
 fn down(name: &Name, all: bool, output: Output) -> Result<ExitCode, Box<dyn Error>> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::cache::{Cache, CacheError};
-use crate::images::{self, ImageError};
+use crate::images::{self, EngineImage, ImageError};
 use crate::node::{NodeError, NodeParts, check_place};
 use crate::tools::{COREDNS, ETCD, KUBERNETES, KWOK, PAUSE, ToolError};
 
@@ -67,6 +67,11 @@ fn node_parts(cache: &Cache) -> Result<NodeParts, PartError> {
     let runtime = images::runtime(cache)?;
     let images = images::images(cache, &runtime, &pause)?;
     Ok(NodeParts { runtime, images, pause })
+}
+
+/// The images of engines that real nodes have. Makes them if the cache does not have them.
+pub fn engine_images() -> Result<Vec<EngineImage>, PartError> {
+    Ok(images::engine_images(&node_parts(&Cache::of_user()?)?.images)?)
 }
 
 /// Builds and downloads what the cache does not have, and returns where it is.

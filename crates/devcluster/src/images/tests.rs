@@ -67,3 +67,15 @@ fn packing_again_gives_the_same_digest() {
     fs::write(work.path().join("layer/file"), "content").unwrap(); // a newer file, the same content
     assert_eq!(pack(work.path(), "layer").unwrap().digest, first);
 }
+
+#[test]
+fn the_release_of_an_engine_is_read_from_its_package() {
+    for (version, expected) in [
+        ("15.18-0+deb12u1", "15.18"),
+        ("5:7.0.15-1~deb12u1", "7.0.15"),
+        ("1.2-rc1-3", "1.2-rc1"),
+        ("9", "9"),
+    ] {
+        assert_eq!(release(version), expected, "{version}");
+    }
+}

@@ -102,8 +102,8 @@ pub(crate) const RULES: &[Rule] = &[
         group: "apps",
         resources: &["controllerrevisions"],
         names: &[],
-        verbs: &["get", "list", "watch", "create", "delete"],
-        why: "Accepted specs. They never change: created, and deleted when there are too many.",
+        verbs: &["get", "list", "watch", "create", "patch", "delete"],
+        why: "Accepted specs. Patch: a label that somebody removed; what was accepted never changes.",
     },
     Rule {
         scope: Scope::Namespaced,

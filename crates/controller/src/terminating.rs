@@ -6,7 +6,7 @@ use kube::core::Request;
 use kube::core::params::GetParams;
 use planner::child::{ChildRef, Children, Kind};
 use planner::deletion::LetGo;
-use planner::plan::Subject;
+use planner::plan::{Subject, claim_ref};
 use serde_json::Value;
 
 use crate::requests::{ApiError, Writer, exchange};
@@ -36,10 +36,7 @@ pub(crate) async fn let_go(client: &Client, namespace: &str) -> Result<Option<Le
 /// promise to delete them must not depend on a label.
 pub(crate) async fn find_lasting(writer: &Writer, subject: &Subject, children: &mut Children) -> Result<(), ApiError> {
     let lasting = [
-        ChildRef::new(
-            Kind::PersistentVolumeClaim,
-            names::claim(&subject.name, planner::bodies::GENERATION, 0),
-        ),
+        claim_ref(subject, 0),
         ChildRef::new(Kind::Secret, names::secret_admin(&subject.name)),
     ];
     for child in lasting {

@@ -207,7 +207,7 @@ impl<'a> Planner<'a> {
         let Some(spec) = &self.desired.accept else { return };
         // A name that somebody else took is passed over.
         let taken = |number: &i64| self.children.contains_key(&bodies::revision_ref(subject, *number));
-        let number = (last + 1..).find(|number| !taken(number)).unwrap_or(i64::MAX);
+        let number = (last + 1..i64::MAX).find(|number| !taken(number)).unwrap_or(i64::MAX);
         self.plan.actions.push(Action::CreateOnce {
             child: bodies::revision_ref(subject, number),
             body: bodies::revision(subject, number, spec),
@@ -515,7 +515,8 @@ impl<'a> Planner<'a> {
 /// Value of the role label of the only member that there is, until members replicate.
 const PRIMARY: &str = "primary";
 
-pub(crate) fn claim_ref(subject: &Subject, ordinal: u32) -> ChildRef {
+/// The volume of member `ordinal`.
+pub fn claim_ref(subject: &Subject, ordinal: u32) -> ChildRef {
     ChildRef::new(
         Kind::PersistentVolumeClaim,
         names::claim(&subject.name, bodies::GENERATION, ordinal),

@@ -112,8 +112,10 @@ pub struct Round<'a> {
 /// Carries out the actions in their order.
 pub async fn apply(mut round: Round<'_>, actions: &[Action]) -> Applied {
     let mut applied = Applied::default();
+    // What was found may be somebody else's; only the next plan knows.
+    let mut surprised = false;
     for action in actions {
-        if applied.failure.is_some() && starts_the_database(action) {
+        if (surprised || applied.failure.is_some()) && starts_the_database(action) {
             continue;
         }
         let done = round.carry_out(action).await;
@@ -124,7 +126,7 @@ pub async fn apply(mut round: Round<'_>, actions: &[Action]) -> Applied {
         }
         match done {
             Ok(Done::Written) => applied.written += 1,
-            Ok(Done::Nothing) => {}
+            Ok(Done::Nothing) => surprised = true,
             Ok(Done::PutOff) => applied.restarts_put_off += 1,
             Ok(Done::Contested) => applied.contested = action.child().cloned(),
             Err(error) => {
@@ -139,7 +141,8 @@ pub async fn apply(mut round: Round<'_>, actions: &[Action]) -> Applied {
     applied
 }
 
-/// Whether the action makes a pod start: never on children of which one could not be written.
+/// Whether the action makes a pod start: never on children of which one could not be written, or is not what was
+/// expected.
 fn starts_the_database(action: &Action) -> bool {
     match action {
         Action::RestartPod { .. } => true,
@@ -223,6 +226,8 @@ impl Round<'_> {
                     Ok(answer) => self.keep(answer),
                     // A pod that went meanwhile needs no label.
                     Err(ApiError::NotFound { .. }) => return Ok(Done::Nothing),
+                    // It changed meanwhile: the next plan knows how.
+                    Err(ApiError::Conflict { .. }) => return self.look_again(child).await,
                     Err(error) => return Err(error.into()),
                 }
                 Ok(Done::Written)
@@ -267,8 +272,12 @@ impl Round<'_> {
             }
             Generate::AppCredentials => {
                 let admin = ChildRef::new(child.kind, api::names::secret_admin(&self.subject.name));
-                let admin = self.writer.read(&admin).await?;
-                credentials::app(&admin, &body, self.subject)?
+                match self.writer.read(&admin).await {
+                    Ok(admin) => credentials::app(&admin, &body, self.subject)?,
+                    // It was not made as planned; the next plan knows why.
+                    Err(ApiError::NotFound { .. }) => return Ok(Done::Nothing),
+                    Err(error) => return Err(error.into()),
+                }
             }
         };
         for (name, value) in extra {
@@ -309,20 +318,35 @@ impl Round<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
-        match self.writer.apply(child, body, known).await {
+        let was_wiped = self.children.get(child).is_some_and(|found| found.owned.is_none());
+        let answer = match known {
+            Some(uid) if was_wiped => self.writer.reclaim(child, uid, body).await,
+            _ => self.writer.apply(child, body, known).await,
+        };
+        match answer {
             Ok(answer) => self.keep(answer),
             // It went and came back meanwhile: look again rather than trust the cache.
-            Err(ApiError::Conflict { .. }) if known.is_some() => {
-                match self.writer.look(child).await {
-                    Ok((child, facts)) => self.children.insert(child, facts),
-                    Err(ApiError::NotFound { .. }) => self.children.remove(child),
-                    Err(error) => return Err(error.into()),
-                };
-                return Ok(Done::Nothing);
+            Err(ApiError::Conflict { .. }) if known.is_some() => return self.look_again(child).await,
+            // Somebody set the other side of a choice (another handler of a probe, another source of a volume) or took
+            // the name of one of our ports: with ours beside it the object is not valid, and never will be.
+            Err(ApiError::Invalid { .. }) if known.is_some() && body.get("spec").is_some() => {
+                let uid = known.unwrap_or_default();
+                let answer = self.writer.overrule(child, uid, body).await?;
+                self.keep(answer);
             }
             Err(error) => return Err(error.into()),
         }
         Ok(Done::Written)
+    }
+
+    /// Takes a child as it is now, for the next plan.
+    async fn look_again(&mut self, child: &ChildRef) -> Result<Done, ApplyError> {
+        match self.writer.look(child).await {
+            Ok((child, facts)) => drop(self.children.insert(child, facts)),
+            Err(ApiError::NotFound { .. }) => drop(self.children.remove(child)),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(Done::Nothing)
     }
 
     fn keep(&mut self, (child, facts): (ChildRef, Child)) {

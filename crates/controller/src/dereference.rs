@@ -164,12 +164,13 @@ fn decoded(value: &str) -> Option<String> {
     String::from_utf8(BASE64.decode(value).ok()?).ok()
 }
 
-/// The salt, or `None` while there is no administrator's Secret.
+/// The salt, or `None` while there is no administrator's Secret, or one of that name that is not ours.
 pub async fn salt(writer: &Writer, name: &str) -> Result<Option<Salt>, DereferenceError> {
     match writer
         .read(&ChildRef::new(Kind::Secret, names::secret_admin(name)))
         .await
     {
+        Ok(secret) if secret["metadata"]["labels"][names::MANAGED_BY_LABEL] != names::FIELD_MANAGER => Ok(None),
         Ok(secret) => Ok(Some(Salt::new(credentials::value(&secret, "salt")?))),
         Err(ApiError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error.into()),

@@ -10,6 +10,7 @@ use planner::action::Action;
 use planner::child::{Child, Children, Kind, database_of};
 use planner::deletion;
 use planner::intent::Salt;
+use planner::kept::without_configuration;
 use planner::plan::{Desired, Observed, Plan, Subject, plan};
 use serde_json::Value;
 
@@ -135,7 +136,12 @@ pub async fn preview(
         }
     }
     if taken {
-        next = plan(&desired, &Observed { stamp, children });
+        let observed = Observed { stamp, children };
+        next = plan(&desired, &observed);
+        children = observed.children;
+    }
+    if verdict.configuration_unknown() {
+        next = without_configuration(next, &subject, &children);
     }
     Ok(Preview {
         verdict,

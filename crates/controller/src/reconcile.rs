@@ -10,7 +10,9 @@ use engines::catalogue::Catalogue;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, ResourceExt as _};
+use planner::child::ChildRef;
 use planner::deletion::{self, LetGo, plan_deletion};
+use planner::kept::without_configuration;
 use planner::plan::{Block, Desired, Observed, Plan, Subject, latest_revision, plan};
 use planner::status::{Failure, Progress};
 use sharding::Epoch;
@@ -186,7 +188,16 @@ async fn converge(
     if !database.paused
         && let Some(desired) = &mut desired
     {
-        last = carry_out(cx, key, writer, &mut database, &mut children, desired).await?;
+        last = carry_out(
+            cx,
+            key,
+            writer,
+            &mut database,
+            &mut children,
+            desired,
+            verdict.configuration_unknown(),
+        )
+        .await?;
     }
     let failure = last.applied.failure().map(|(child, error)| Failure {
         child: child.clone(),
@@ -235,15 +246,32 @@ async fn carry_out(
     database: &mut SeenDatabase,
     children: &mut planner::child::Children,
     desired: &mut Desired,
+    configuration_unknown: bool,
 ) -> Result<Carried, ReconcileError> {
     let mut carried = Carried::default();
+    let mut looked = false;
     for _ in 0..ROUNDS {
         let observed = Observed {
             stamp: deletion::stamp(&desired.subject, database.finalizers(), database.bucket()),
             children: std::mem::take(children),
         };
-        let next = plan(desired, &observed);
+        let mut next = plan(desired, &observed);
+        if configuration_unknown {
+            next = without_configuration(next, &desired.subject, &observed.children);
+        }
         *children = observed.children;
+        // An empty cache never says that a password is lost: without its label no watch shows the Secret.
+        if let Some(secret) = lost(&next).filter(|_| !looked) {
+            looked = true;
+            match writer.look(secret).await {
+                Ok((secret, facts)) => {
+                    children.insert(secret, facts);
+                    continue;
+                }
+                Err(ApiError::NotFound { .. }) => {}
+                Err(error) => return Err(DereferenceError::Api(error).into()),
+            }
+        }
         let settled = next.actions.is_empty();
         cx.metrics
             .steps
@@ -271,12 +299,12 @@ async fn carry_out(
             .record(Step::Apply, if failed { Outcome::Failed } else { Outcome::Done });
         carried.put_off = applied.restarts_put_off() > 0;
         let contested = applied.contested().is_some();
-        // Everything was as the plan thought: what comes next comes as an event.
-        let as_planned = applied.written() + applied.restarts_put_off() == next.actions.len();
         let waits = next.blocks.contains(&Block::AwaitsSecret);
         carried.plan = Some(next);
         carried.applied = applied;
-        if failed || contested || (as_planned && !waits) {
+        // Else a plan is made again, also if all went as planned: the echo of our own writes wakes nobody, and what was
+        // written may have been the first of two steps.
+        if failed || contested || carried.put_off {
             break;
         }
         if desired.accept.is_some()
@@ -289,6 +317,14 @@ async fn carry_out(
         }
     }
     Ok(carried)
+}
+
+/// The administrator's Secret, if the plan takes it for lost.
+fn lost(plan: &Plan) -> Option<&ChildRef> {
+    plan.blocks.iter().find_map(|block| match block {
+        Block::CredentialsLost(secret) => Some(secret),
+        Block::NameTaken(_) | Block::ForeignVolume { .. } | Block::VolumeLeaving(_) | Block::AwaitsSecret => None,
+    })
 }
 
 fn accepted_digest(desired: &Desired) -> Option<planner::owned::OwnedDigest> {

@@ -177,13 +177,7 @@ impl Writer {
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     ) -> Answer {
         let object: Value = self.send(&child.to_string(), request).await?;
-        Child::observe(child.kind, &object).map_err(|error| {
-            let source = kube::Error::SerdeError(serde::de::Error::custom(error));
-            ApiError::Unknown {
-                object: child.to_string(),
-                source: Box::new(source),
-            }
-        })
+        observed(child, &object)
     }
 
     /// The body with the fence of this writer.
@@ -225,6 +219,11 @@ impl Writer {
     /// Applies all fields that we own. With a uid, to that very object, and by force; without, to an object that is
     /// not expected to exist, and not by force.
     pub async fn apply(&self, child: &ChildRef, body: &Value, known: Option<&str>) -> Answer {
+        let object = self.apply_object(child, body, known).await?;
+        observed(child, &object)
+    }
+
+    async fn apply_object(&self, child: &ChildRef, body: &Value, known: Option<&str>) -> Result<Value, ApiError> {
         let mut body = self.fenced(body);
         if let Some(uid) = known {
             body["metadata"]["uid"] = json!(uid);
@@ -237,7 +236,7 @@ impl Writer {
             ..PatchParams::default()
         };
         let request = Request::new(self.path(child.kind)).patch(&child.name, &parameters, &KubePatch::Apply(body));
-        self.send_child(child, request).await
+        self.send(&child.to_string(), request).await
     }
 
     /// Changes a few fields of the object with this uid.
@@ -255,16 +254,69 @@ impl Writer {
             json!({"op": "test", "path": "/metadata/resourceVersion", "value": resource_version}),
         ];
         operations.extend(pointers.iter().map(|pointer| json!({"op": "remove", "path": pointer})));
-        let request = http::Request::patch(format!(
-            "{}/{}?fieldManager={FIELD_MANAGER}",
-            self.path(child.kind),
-            child.name
-        ))
-        .header(http::header::ACCEPT, "application/json")
-        .header(http::header::CONTENT_TYPE, "application/json-patch+json")
-        .body(json!(operations).to_string().into_bytes())
-        .map_err(kube::core::request::Error::BuildRequest);
-        self.send_child(child, request).await
+        match self.send_child(child, self.json_patch(child, &operations)).await {
+            // What the server answers if a test fails, which says that the pointers no longer hold.
+            Err(ApiError::Invalid { object, message }) => Err(ApiError::Conflict { object, message }),
+            answer => answer,
+        }
+    }
+
+    /// Puts `spec` of the object with this uid in place of the one that is there, and with it everything that others
+    /// set in it: the last resort, when what they set makes an object with ours in it that the server refuses.
+    ///
+    /// In three writes, because only an apply leaves the fields owned in such a way that a later apply can drop them:
+    /// the replacement, the apply, and the end of the ownership that came from the replacement.
+    pub async fn overrule(&self, child: &ChildRef, uid: &str, body: &Value) -> Answer {
+        let operations = [
+            json!({"op": "test", "path": "/metadata/uid", "value": uid}),
+            json!({"op": "replace", "path": "/spec", "value": body["spec"]}),
+        ];
+        self.send::<Value>(&child.to_string(), self.json_patch(child, &operations))
+            .await?;
+        let applied = self.apply_object(child, body, Some(uid)).await?;
+        self.disown(child, &applied, FIELD_MANAGER).await
+    }
+
+    /// Applies to an object of ours whose managed fields were wiped. The server then takes all that is there for
+    /// somebody's ([`BEFORE_FIRST_APPLY`]), who would keep for ever what we drop one day: that entry is removed.
+    pub async fn reclaim(&self, child: &ChildRef, uid: &str, body: &Value) -> Answer {
+        let applied = self.apply_object(child, body, Some(uid)).await?;
+        self.disown(child, &applied, BEFORE_FIRST_APPLY).await
+    }
+
+    /// Ends what a manager owns by other means than an apply.
+    async fn disown(&self, child: &ChildRef, object: &Value, manager: &str) -> Answer {
+        let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+        let is_theirs = |entry: &Value| {
+            entry["manager"] == manager && entry["operation"] == "Update" && entry.get("subresource").is_none()
+        };
+        let Some(index) = entries.and_then(|entries| entries.iter().position(is_theirs)) else {
+            return observed(child, object);
+        };
+        let entry = format!("/metadata/managedFields/{index}");
+        let operations = [
+            json!({"op": "test", "path": format!("{entry}/manager"), "value": manager}),
+            json!({"op": "test", "path": format!("{entry}/operation"), "value": "Update"}),
+            json!({"op": "remove", "path": entry}),
+        ];
+        match self.send_child(child, self.json_patch(child, &operations)).await {
+            // The entries were ordered anew meanwhile. The object is right; only what we drop one day would stay.
+            Err(ApiError::Invalid { .. }) => observed(child, object),
+            answer => answer,
+        }
+    }
+
+    fn json_patch(
+        &self,
+        child: &ChildRef,
+        operations: &[Value],
+    ) -> Result<http::Request<Vec<u8>>, kube::core::request::Error> {
+        let path = self.path(child.kind);
+        http::Request::patch(format!("{path}/{}?fieldManager={FIELD_MANAGER}", child.name))
+            .header(http::header::ACCEPT, "application/json")
+            .header(http::header::CONTENT_TYPE, "application/json-patch+json")
+            .body(json!(operations).to_string().into_bytes())
+            .map_err(kube::core::request::Error::BuildRequest)
     }
 
     /// Deletes the object with this uid, and with this version if one is given.
@@ -308,6 +360,20 @@ impl Writer {
 
 /// How long an answer may take. The API server itself gives up after 60 s; by then a new try serves better.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// Whom the API server names as the owner of what was there before the first apply to an object.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+
+/// The facts of an object that was answered.
+fn observed(child: &ChildRef, object: &Value) -> Answer {
+    Child::observe(child.kind, object).map_err(|error| {
+        let source = kube::Error::SerdeError(serde::de::Error::custom(error));
+        ApiError::Unknown {
+            object: child.to_string(),
+            source: Box::new(source),
+        }
+    })
+}
 
 /// Sends a request about this object and decodes the answer. One that never comes is an outage, not a hang.
 pub async fn exchange<T: DeserializeOwned>(

@@ -3,7 +3,7 @@
 use api::fault::Fault;
 use engines::catalogue::Catalogue;
 use planner::intent::Intent;
-use planner::validate::{Reference, Refusal, validate as judge};
+use planner::validate::{Reference, References, Refusal, validate as judge};
 use serde_json::Value;
 
 use crate::dereference::{Declared, Found, as_recorded};
@@ -15,6 +15,7 @@ pub struct Verdict {
     accept: Option<Value>,
     refusal: Option<Refusal>,
     has_references: bool,
+    configuration_unknown: bool,
 }
 
 impl Verdict {
@@ -31,6 +32,11 @@ impl Verdict {
     /// Why the declared spec is refused, if it is.
     pub fn refusal(&self) -> Option<&Refusal> {
         self.refusal.as_ref()
+    }
+
+    /// Whether the intent was made without what its spec refers to, because that is gone or spoilt.
+    pub fn configuration_unknown(&self) -> bool {
+        self.configuration_unknown
     }
 
     /// Whether objects that are not watched for certain play a part, so that they must be looked at again.
@@ -74,15 +80,26 @@ pub fn validate(found: &Found, catalogue: &Catalogue) -> Verdict {
                 accept,
                 refusal: None,
                 has_references,
+                configuration_unknown: false,
             }
         }
         Err(refusal) => {
-            let intent = before.and_then(|before| judge(&before.spec, &before.references, catalogue, None).ok());
+            // What was accepted last is what is declared, if only what it refers to has changed since.
+            let accepted = match &found.current {
+                Ok(current) if found.is_accepted => Some(current),
+                _ => before,
+            };
+            let work_from = |references: &References| {
+                accepted.and_then(|accepted| judge(&accepted.spec, references, catalogue, None).ok())
+            };
+            let whole = accepted.and_then(|accepted| work_from(&accepted.references));
+            let configuration_unknown = whole.is_none();
             Verdict {
-                intent,
+                intent: whole.or_else(|| work_from(&References::default())),
                 accept: None,
                 refusal: Some(refusal),
                 has_references,
+                configuration_unknown,
             }
         }
     }

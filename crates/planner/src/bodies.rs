@@ -71,6 +71,7 @@ impl Context<'_> {
         let mut labels = self.labels();
         labels.insert(marks::ENGINE_LABEL.to_owned(), json!(self.intent.engine.to_string()));
         labels.insert(marks::LINEAGE_LABEL.to_owned(), json!(self.lineage));
+        labels.insert(marks::OWNER_LABEL.to_owned(), json!(self.subject.uid));
         labels
     }
 

@@ -147,6 +147,8 @@ pub struct Marks {
     pub major: Option<String>,
     /// Label `intent.example.com/lineage`: which data set this belongs to.
     pub lineage: Option<String>,
+    /// Label `intent.example.com/owner`: uid of the Database that works with it now.
+    pub owner: Option<String>,
     /// Label `intent.example.com/generation`: of volumes.
     pub generation: Option<String>,
     /// Annotation `intent.example.com/credentials`: how often the credentials were made anew.
@@ -280,6 +282,7 @@ impl Marks {
             engine: label(crate::marks::ENGINE_LABEL),
             major: label(crate::marks::MAJOR_LABEL),
             lineage: label(crate::marks::LINEAGE_LABEL),
+            owner: label(crate::marks::OWNER_LABEL),
             generation: label(crate::marks::GENERATION_LABEL),
             credentials: annotation(crate::marks::CREDENTIALS_ANNOTATION).and_then(|text| text.parse().ok()),
             inputs: annotation(names::INPUTS_ANNOTATION),

@@ -6,8 +6,8 @@ use api::names;
 use serde_json::{Value, json};
 
 use crate::action::{Action, Why};
-use crate::child::{ChildRef, Children, Kind};
-use crate::plan::{Subject, claim_ref, delete, named_members, of_kind};
+use crate::child::{Child, ChildRef, Children, Kind};
+use crate::plan::{Subject, claim_ref, delete, named_members, of_kind, set_ref};
 
 /// Why a Database is let go at once, with nothing destroyed by us.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +16,12 @@ pub enum LetGo {
     NamespaceTerminating,
     /// The resource itself is being removed from the cluster, which says nothing about the data.
     CrdTerminating,
+}
+
+/// What must be looked at itself before a deletion is planned. Without its label no watch shows it, and then its pods
+/// would be waited for in vain, or a promise to delete data would depend on a label.
+pub fn to_look_at(subject: &Subject) -> [ChildRef; 3] {
+    [set_ref(subject), claim_ref(subject, 0), admin_ref(subject)]
 }
 
 /// What is left to be done for a Database that is being deleted.
@@ -63,13 +69,22 @@ pub fn plan_deletion(
     }
     // The StatefulSet's pods end by themselves, with the grace that the engine needs.
     waits_for.extend(named_members(subject, children).map(|(child, _)| child.clone()));
-    if policy == DeletionPolicy::Delete && waits_for.is_empty() {
-        for (child, found) in lasting(subject, children) {
-            waits_for.push(child.clone());
-            if !found.deleting {
-                actions.push(delete(child.clone(), found, Why::Deleting));
-            }
+    // Then the data: the volume first, since a password without data harms nobody, and data without password does.
+    let volume = children.get(&claim_ref(subject, 0));
+    for keeps_data in [claim_ref(subject, 0), admin_ref(subject)] {
+        let opens_what_stays = |found: &Child| {
+            volume.is_some_and(|volume| !is_of(subject, volume) && volume.marks.lineage == found.marks.lineage)
+        };
+        let found = children
+            .get(&keeps_data)
+            .filter(|found| is_of(subject, found) && !opens_what_stays(found));
+        let Some(found) = found.filter(|_| policy == DeletionPolicy::Delete && waits_for.is_empty()) else {
+            continue;
+        };
+        if !found.deleting {
+            actions.push(delete(keeps_data.clone(), found, Why::Deleting));
         }
+        waits_for.push(keeps_data);
     }
     if waits_for.is_empty() {
         actions.push(release());
@@ -77,22 +92,18 @@ pub fn plan_deletion(
     Deletion { actions, waits_for }
 }
 
-/// What keeps data and outlives the Database: the volume, and the Secret that belongs to the same data set. A volume
-/// of another lineage is somebody else's data, and is not deleted with this Database.
-fn lasting<'a>(
-    subject: &Subject,
-    children: &'a Children,
-) -> impl Iterator<Item = (&'a ChildRef, &'a crate::child::Child)> {
-    let admin = ChildRef::new(Kind::Secret, names::secret_admin(&subject.name));
-    let lineage = children.get(&admin).and_then(|found| found.marks.lineage.clone());
-    let name = subject.name.clone();
-    let wanted = [claim_ref(subject, 0), admin];
-    children.iter().filter(move |(child, found)| {
-        wanted.contains(child)
-            && found.marks.managed_by.as_deref() == Some(names::FIELD_MANAGER)
-            && found.marks.database.as_deref() == Some(name.as_str())
-            && (lineage.is_none() || found.marks.lineage == lineage)
-    })
+/// Whether a volume or administrator's Secret is this Database's: it made it, or took it over from the one before. What
+/// it found and refused to start upon (another engine, major or lineage) is somebody else's data and is not deleted
+/// with it.
+fn is_of(subject: &Subject, found: &Child) -> bool {
+    found.controller.is_none()
+        && found.marks.managed_by.as_deref() == Some(names::FIELD_MANAGER)
+        && found.marks.database.as_deref() == Some(subject.name.as_str())
+        && found.marks.owner.as_deref() == Some(subject.uid.as_str())
+}
+
+fn admin_ref(subject: &Subject) -> ChildRef {
+    ChildRef::new(Kind::Secret, names::secret_admin(&subject.name))
 }
 
 fn without_ours(finalizers: &[String]) -> Value {

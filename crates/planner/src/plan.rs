@@ -136,7 +136,11 @@ impl<'a> Planner<'a> {
         let claim = children.get(&claim_ref(subject, 0));
         let lineage = admin
             .and_then(|admin| admin.marks.lineage.clone())
-            .or_else(|| claim.and_then(|claim| claim.marks.lineage.clone()))
+            .or_else(|| {
+                claim
+                    .filter(|claim| is_volume_of(claim, desired))
+                    .and_then(|claim| claim.marks.lineage.clone())
+            })
             .unwrap_or_else(|| subject.uid.clone());
         let running = named_members(subject, children)
             .filter_map(|(_, pod)| pod.marks.credentials)
@@ -221,20 +225,26 @@ impl<'a> Planner<'a> {
     fn credentials(&mut self) {
         let (admin, admin_body) = bodies::secret_admin(&self.cx);
         let (app, app_body) = bodies::secret_app(&self.cx);
-        let data_exists = self
-            .children
-            .get(&claim_ref(&self.desired.subject, 0))
-            .is_some_and(|claim| claim.marks.lineage.is_some());
+        let volume = self.children.get(&claim_ref(&self.desired.subject, 0));
+        let data = volume.filter(|volume| !self.is_from_template(volume));
         let admin_there = match self.children.get(&admin) {
+            // It is adopted together with its volume, or not at all: it stays with data that this Database refuses.
             Some(found) if is_admin_of(found, self.desired) => {
-                self.keep_labels(&admin, found, &admin_body);
+                let belongs =
+                    |data: &Child| is_volume_of(data, self.desired) && data.marks.lineage == found.marks.lineage;
+                if data.is_none_or(belongs) {
+                    self.keep_labels(&admin, found, &admin_body);
+                }
                 true
             }
             Some(_) => {
                 self.block(Block::NameTaken(admin.clone()));
                 false
             }
-            None if data_exists && !engines::profile(self.desired.intent.engine).credentials_follow_secret => {
+            // There is data that this Database will not start upon; `volumes` says why. A Secret made for it would
+            // look as if the two belonged together.
+            None if data.is_some_and(|data| !is_volume_of(data, self.desired)) => false,
+            None if data.is_some() && !engines::profile(self.desired.intent.engine).credentials_follow_secret => {
                 self.block(Block::CredentialsLost(admin.clone()));
                 false
             }
@@ -252,6 +262,16 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Whether the StatefulSet made this claim from our template, because ours had gone. Such a one is empty; it lacks the
+    /// labels that every volume of ours is born with. A claim whose labels have all gone is none: it may hold data.
+    fn is_from_template(&self, claim: &Child) -> bool {
+        let marks = &claim.marks;
+        marks.managed_by.as_deref() == Some(names::FIELD_MANAGER)
+            && marks.database.as_deref() == Some(self.desired.subject.name.as_str())
+            && marks.engine.is_none()
+            && marks.lineage.is_none()
+    }
+
     fn create(&mut self, child: &ChildRef, body: Value, generate: Generate) {
         self.plan.actions.push(Action::CreateOnce {
             child: child.clone(),
@@ -261,7 +281,7 @@ impl<'a> Planner<'a> {
         });
     }
 
-    /// Puts back the bucket label of something that is created and not applied: without it no watch shows it.
+    /// Puts back labels of something that is created and not applied: without it no watch shows it.
     fn keep_labels(&mut self, child: &ChildRef, found: &Child, body: &Value) {
         let wanted = &body["metadata"]["labels"];
         let marks = &found.marks;
@@ -269,6 +289,7 @@ impl<'a> Planner<'a> {
             (names::BUCKET_LABEL, &marks.bucket),
             (names::DATABASE_LABEL, &marks.database),
             (names::MANAGED_BY_LABEL, &marks.managed_by),
+            (crate::marks::OWNER_LABEL, &marks.owner),
             (crate::marks::GENERATION_LABEL, &marks.generation),
         ]
         .into_iter()
@@ -290,7 +311,7 @@ impl<'a> Planner<'a> {
 
     /// The volume, which is made before its pod, and never started upon if it is of another engine, major or lineage.
     fn volumes(&mut self) {
-        let (claim, body) = bodies::claim(&self.cx, 0);
+        let (claim, mut body) = bodies::claim(&self.cx, 0);
         let Some(found) = self.children.get(&claim) else {
             self.create(&claim, body, Generate::Nothing);
             return;
@@ -299,21 +320,33 @@ impl<'a> Planner<'a> {
             self.block(Block::VolumeLeaving(claim));
             return;
         }
+        if found.controller.is_some() {
+            self.block(Block::NameTaken(claim));
+            return;
+        }
+        if !self.startable
+            && let Some(labels) = body["metadata"]["labels"].as_object_mut()
+        {
+            // Taken over only to be started upon.
+            labels.remove(crate::marks::OWNER_LABEL);
+        }
         let intent = &self.desired.intent;
         let engine = intent.engine.to_string();
         let marks = &found.marks;
-        if marks.lineage.is_none() {
-            // Made by the StatefulSet from our template because ours had gone: it is empty, and ours.
-            let from_template = marks.managed_by.as_deref() == Some(names::FIELD_MANAGER)
+        let fits = |has: &Option<String>, wanted: &str| has.as_deref().is_none_or(|has| has == wanted);
+        if marks.lineage.is_none() && fits(&marks.engine, &engine) && fits(&marks.major, &intent.release.major) {
+            // Made by the StatefulSet from our template because ours had gone: it is empty, and ours. Or the label was
+            // taken off one that is ours: should it hold other data, the init container finds that out.
+            let is_ours = marks.managed_by.as_deref() == Some(names::FIELD_MANAGER)
                 && marks.database.as_deref() == Some(self.desired.subject.name.as_str());
-            if !from_template {
+            if !is_ours {
                 self.block(Block::NameTaken(claim));
                 return;
             }
             self.plan.actions.push(Action::Patch {
                 child: claim.clone(),
                 uid: found.uid.clone(),
-                patch: Patch::Merge(json!({"metadata": {"labels": bodies::claim_labels(&self.cx)}})),
+                patch: Patch::Merge(json!({"metadata": {"labels": body["metadata"]["labels"]}})),
                 why: Why::Differs,
                 effect: Effect::None,
             });
@@ -523,11 +556,23 @@ pub fn claim_ref(subject: &Subject, ordinal: u32) -> ChildRef {
     )
 }
 
+/// Whether a volume of the right name holds data that this engine and major wrote for a Database of this name.
+fn is_volume_of(claim: &Child, desired: &Desired) -> bool {
+    let marks = &claim.marks;
+    claim.controller.is_none()
+        && marks.managed_by.as_deref() == Some(names::FIELD_MANAGER)
+        && marks.database.as_deref() == Some(desired.subject.name.as_str())
+        && marks.engine.as_deref() == Some(desired.intent.engine.as_str())
+        && marks.major.as_deref() == Some(desired.intent.release.major.as_str())
+        && marks.lineage.is_some()
+}
+
 /// Whether a Secret of the right name holds the administrator's credentials of this Database and engine: one that we
 /// made, now or for the Database of this name that went before.
 fn is_admin_of(secret: &Child, desired: &Desired) -> bool {
     let marks = &secret.marks;
-    marks.managed_by.as_deref() == Some(names::FIELD_MANAGER)
+    secret.controller.is_none()
+        && marks.managed_by.as_deref() == Some(names::FIELD_MANAGER)
         && marks.database.as_deref() == Some(desired.subject.name.as_str())
         && marks.engine.as_deref() == Some(desired.intent.engine.as_str())
         && marks.lineage.is_some()

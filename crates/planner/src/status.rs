@@ -14,8 +14,8 @@ use engines::profile;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value, json};
 
-use crate::child::{Child, ChildRef, Children, Facts, Kind, PodFacts, Trouble};
-use crate::plan::{Block, Desired, Plan, claim_ref, latest_revision, of_kind};
+use crate::child::{Child, ChildRef, Children, Facts, PodFacts, Trouble};
+use crate::plan::{self, Block, Desired, Plan, claim_ref, latest_revision};
 use crate::validate::Refusal;
 
 /// A write that failed.
@@ -44,6 +44,8 @@ pub struct Progress<'a> {
     pub children: &'a Children,
     /// The write that failed, if one did.
     pub failure: Option<&'a Failure>,
+    /// A child whose repair was put off, because somebody undoes it again and again.
+    pub contested: Option<&'a ChildRef>,
     /// Whether the Database is paused.
     pub paused: bool,
     /// Epoch under which this is written.
@@ -190,7 +192,8 @@ pub fn deleting(previous: &DatabaseStatus, waits_for: &[ChildRef], now: &Time) -
 }
 
 /// Reasons that only a person can end.
-const NEEDS_A_PERSON: [&str; 8] = [
+const NEEDS_A_PERSON: [&str; 9] = [
+    CONTESTED,
     REFUSED,
     MISSING_REFERENCE,
     NAME_TAKEN,
@@ -216,6 +219,8 @@ pub const CREDENTIALS_LOST: &str = "CredentialsLost";
 pub const ENGINE_REFUSES: &str = "EngineRefuses";
 /// A member still runs with other inputs than declared.
 const RESTART_PENDING: &str = "RestartPending";
+/// Another controller undoes our repairs.
+pub const CONTESTED: &str = "Contested";
 /// The API server refuses a child.
 pub const REJECTED: &str = "RejectedByServer";
 
@@ -250,6 +255,14 @@ fn applied(progress: &Progress) -> Says {
         (None, Some(child)) => no(
             NAME_TAKEN,
             format!("{child} exists and is not ours, so it is not touched; remove it, or name the Database otherwise"),
+        ),
+        (None, None) if progress.contested.is_some() => no(
+            CONTESTED,
+            format!(
+                "{} is changed by somebody else as often as it is repaired, so it is repaired less often; \
+                 `kubectl get --show-managed-fields` tells who, and they must stop",
+                progress.contested.map(ToString::to_string).unwrap_or_default()
+            ),
         ),
         (None, None) if progress.refusal.is_some() && progress.desired.is_some() => no(
             "PreviousSpecApplied",
@@ -409,14 +422,17 @@ impl Members {
         let Some(desired) = progress.desired else {
             return Self::default();
         };
-        let inputs = desired.intent.inputs(desired.salt.as_ref());
+        let inputs = progress.plan.map_or_else(
+            || desired.intent.inputs(desired.salt.as_ref()),
+            |plan| plan.inputs.clone(),
+        );
         let credentials = progress.plan.map(|plan| plan.credentials);
         let follows = profile(desired.intent.engine).credentials_follow_secret;
         let mut members = Self {
             wanted: desired.replicas,
             ..Self::default()
         };
-        for (child, pod) in of_kind(progress.children, Kind::Pod) {
+        for (child, pod) in plan::members(&desired.subject, progress.children) {
             let Facts::Pod(facts) = &pod.facts else { continue };
             let outdated = pod.marks.inputs.as_deref() != Some(inputs.as_str());
             let stale = follows && credentials.is_some() && pod.marks.credentials != credentials;
@@ -568,7 +584,9 @@ fn connection(desired: &Desired) -> ConnectionInfo {
 
 /// Whether what is worked from has been recorded as accepted.
 fn is_recorded(progress: &Progress) -> bool {
-    progress.desired.is_some_and(|desired| latest_revision(progress.children, &desired.subject.uid).is_some())
+    progress
+        .desired
+        .is_some_and(|desired| latest_revision(progress.children, &desired.subject.uid).is_some())
 }
 
 /// Longest message, in characters; a column of `kubectl get` and an event have no room for more.

@@ -21,9 +21,14 @@ use tower::{BoxError, Layer, Service};
 use crate::support::{Bed, bed, eventually, postgresql, redis};
 
 /// A client whose n-th write is its last request.
-pub fn mortal_client(config: Config, writes: usize, died: Arc<Notify>) -> Client {
+pub(crate) fn mortal_client(config: Config, writes: usize, died: Arc<Notify>) -> Client {
     let builder = ClientBuilder::try_from(config).expect("a client for the operator");
-    builder.with_layer(&Mortal { left: Arc::new(AtomicUsize::new(writes)), died }).build()
+    builder
+        .with_layer(&Mortal {
+            left: Arc::new(AtomicUsize::new(writes)),
+            died,
+        })
+        .build()
 }
 
 /// Lets so many writes through, and then answers nothing.
@@ -37,7 +42,10 @@ impl<S> Layer<S> for Mortal {
     type Service = MortalService<S>;
 
     fn layer(&self, inner: S) -> MortalService<S> {
-        MortalService { inner, mortal: self.clone() }
+        MortalService {
+            inner,
+            mortal: self.clone(),
+        }
     }
 }
 
@@ -68,7 +76,10 @@ where
         let dead = || async { std::future::pending::<Infallible>().await };
         let is_write = request.method() != http::Method::GET;
         let before = if is_write {
-            mortal.left.try_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).ok()
+            mortal
+                .left
+                .try_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+                .ok()
         } else {
             Some(mortal.left.load(Ordering::SeqCst)).filter(|left| *left > 0)
         };
@@ -141,12 +152,20 @@ async fn create_survives_every_death(test: &str, spec: Value) {
         applied,
     )
     .await;
-    assert!(deaths >= 11, "each write of a create was the last of some operator: {deaths}");
+    assert!(
+        deaths >= 11,
+        "each write of a create was the last of some operator: {deaths}"
+    );
     assert!(first_password.is_some());
     let operator = bed.operator(0);
     bed.condition(name, "Applied", "True").await;
     bed.settled(QUIET).await;
-    let names: Vec<String> = bed.all_children().await.into_keys().map(|(kind, name)| format!("{} {name}", kind.name())).collect();
+    let names: Vec<String> = bed
+        .all_children()
+        .await
+        .into_keys()
+        .map(|(kind, name)| format!("{} {name}", kind.name()))
+        .collect();
     assert_eq!(
         names,
         [
@@ -170,12 +189,22 @@ async fn create_survives_every_death(test: &str, spec: Value) {
     let operator = bed.operator(0);
     bed.condition(name, "Applied", "True").await;
     operator.stop().await;
-    bed.databases().delete(name, &kube::api::DeleteParams::default()).await.expect("deleted");
+    bed.databases()
+        .delete(name, &kube::api::DeleteParams::default())
+        .await
+        .expect("deleted");
     let deaths = die_after_each_write(&bed, async |_| {}, async || bed.database(name).await.is_none()).await;
-    assert!(deaths >= 9, "each write of a delete was the last of some operator: {deaths}");
+    assert!(
+        deaths >= 9,
+        "each write of a delete was the last of some operator: {deaths}"
+    );
     eventually("nothing is left", async || {
         let left: Vec<_> = bed.all_children().await.into_keys().collect();
-        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        if left.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{left:?}"))
+        }
     })
     .await;
 }

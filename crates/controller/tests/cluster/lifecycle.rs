@@ -17,31 +17,67 @@ async fn a_database_is_applied_changed_and_deleted_and_its_volume_stays() {
     assert_eq!(database["status"]["connectionInfo"]["port"], 5432);
     let set = bed.child(Kind::StatefulSet, "orders-g1").await.expect("a StatefulSet");
     assert_eq!(set["spec"]["updateStrategy"]["type"], "OnDelete");
-    let app = bed.child(Kind::Secret, "orders-app").await.expect("the application's Secret");
+    let app = bed
+        .child(Kind::Secret, "orders-app")
+        .await
+        .expect("the application's Secret");
     let keys: Vec<&String> = app["data"].as_object().expect("data").keys().collect();
-    assert_eq!(keys, ["database", "host", "password", "port", "type", "uri", "username"]);
+    assert_eq!(
+        keys,
+        ["database", "host", "password", "port", "type", "uri", "username"]
+    );
     let lineage = database["metadata"]["uid"].clone();
 
-    bed.edit("orders", json!({"spec": {"configuration": {"parameters": {"work_mem": "8MB"}}}})).await;
+    bed.edit(
+        "orders",
+        json!({"spec": {"configuration": {"parameters": {"work_mem": "8MB"}}}}),
+    )
+    .await;
     bed.condition("orders", "Applied", "True").await;
-    let config = bed.child(Kind::ConfigMap, "orders-config").await.expect("the configuration");
-    assert!(config["data"]["postgresql.conf"].as_str().expect("the file").contains("work_mem"));
-    assert!(bed.child(Kind::ControllerRevision, "orders-2").await.is_some(), "the second accepted spec");
+    let config = bed
+        .child(Kind::ConfigMap, "orders-config")
+        .await
+        .expect("the configuration");
+    assert!(
+        config["data"]["postgresql.conf"]
+            .as_str()
+            .expect("the file")
+            .contains("work_mem")
+    );
+    assert!(
+        bed.child(Kind::ControllerRevision, "orders-2").await.is_some(),
+        "the second accepted spec"
+    );
 
-    bed.databases().delete("orders", &kube::api::DeleteParams::default()).await.expect("deleted");
+    bed.databases()
+        .delete("orders", &kube::api::DeleteParams::default())
+        .await
+        .expect("deleted");
     bed.gone("orders").await;
     assert!(bed.child(Kind::StatefulSet, "orders-g1").await.is_none());
     assert!(bed.child(Kind::Service, "orders-rw").await.is_none());
-    let claim = bed.child(Kind::PersistentVolumeClaim, "data-orders-g1-0").await.expect("the volume is kept");
+    let claim = bed
+        .child(Kind::PersistentVolumeClaim, "data-orders-g1-0")
+        .await
+        .expect("the volume is kept");
     assert_eq!(claim["metadata"]["labels"]["intent.example.com/lineage"], lineage);
-    let admin = bed.child(Kind::Secret, "orders-admin").await.expect("so is the password");
+    let admin = bed
+        .child(Kind::Secret, "orders-admin")
+        .await
+        .expect("so is the password");
 
     let again = bed.declare("orders", postgresql()).await;
     assert_ne!(again["metadata"]["uid"], lineage);
     bed.condition("orders", "Applied", "True").await;
     let admin_again = bed.child(Kind::Secret, "orders-admin").await.expect("there");
-    assert_eq!(admin_again["data"], admin["data"], "the same volume has the same password");
-    assert_eq!(bed.child(Kind::Secret, "orders-app").await.expect("made again")["data"], app["data"]);
+    assert_eq!(
+        admin_again["data"], admin["data"],
+        "the same volume has the same password"
+    );
+    assert_eq!(
+        bed.child(Kind::Secret, "orders-app").await.expect("made again")["data"],
+        app["data"]
+    );
     bed.settled(Duration::from_secs(2)).await;
     operator.stop().await;
 }
@@ -52,13 +88,21 @@ async fn a_leftover_volume_of_another_engine_is_never_started_upon() {
     let _operator = bed.operator(0);
     bed.declare("cache", postgresql()).await;
     bed.condition("cache", "Applied", "True").await;
-    bed.databases().delete("cache", &kube::api::DeleteParams::default()).await.expect("deleted");
+    bed.databases()
+        .delete("cache", &kube::api::DeleteParams::default())
+        .await
+        .expect("deleted");
     bed.gone("cache").await;
     bed.declare("cache", redis()).await;
     let database = bed.condition("cache", "StorageReady", "False").await;
-    let message = condition(&database, "StorageReady")["message"].as_str().unwrap_or_default();
+    let message = condition(&database, "StorageReady")["message"]
+        .as_str()
+        .unwrap_or_default();
     assert!(message.contains("engine is postgresql, wanted redis"), "{message}");
-    assert!(bed.child(Kind::StatefulSet, "cache-g1").await.is_none(), "nothing is started");
+    assert!(
+        bed.child(Kind::StatefulSet, "cache-g1").await.is_none(),
+        "nothing is started"
+    );
     assert_eq!(database["status"]["phase"], "Failed");
 }
 
@@ -70,8 +114,15 @@ async fn deletion_policy_delete_takes_volume_and_password_with_it() {
     spec["deletionPolicy"] = json!("Delete");
     bed.declare("orders", spec).await;
     bed.condition("orders", "Applied", "True").await;
-    bed.databases().delete("orders", &kube::api::DeleteParams::default()).await.expect("deleted");
+    bed.databases()
+        .delete("orders", &kube::api::DeleteParams::default())
+        .await
+        .expect("deleted");
     bed.gone("orders").await;
-    assert!(bed.child(Kind::PersistentVolumeClaim, "data-orders-g1-0").await.is_none());
+    assert!(
+        bed.child(Kind::PersistentVolumeClaim, "data-orders-g1-0")
+            .await
+            .is_none()
+    );
     assert!(bed.child(Kind::Secret, "orders-admin").await.is_none());
 }

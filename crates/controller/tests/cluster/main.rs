@@ -13,9 +13,15 @@
 //! | `counts.rs` | how many requests things cost |
 //! | `refused.rs` | what is refused, and how it is told |
 //! | `secrets.rs` | that no secret is anywhere but in Secrets |
+//! | `upgrade.rs` | a newer operator beside running pods |
 //! | `pods.rs` | real engines in real pods |
 
+mod counts;
 mod crash;
+mod drift;
 mod lifecycle;
 mod pods;
+mod refused;
+mod secrets;
 mod support;
+mod upgrade;

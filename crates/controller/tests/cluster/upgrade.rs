@@ -11,7 +11,7 @@ use planner::plan::Subject;
 use planner::validate::{References, validate};
 use serde_json::{Value, json};
 
-use crate::support::{Bed, CATALOGUE, bed_with_node, condition, eventually, postgresql};
+use crate::support::{Bed, bed_with_node, catalogue, condition, eventually, postgresql};
 
 /// How long without a write an operator counts as having nothing left to do.
 const QUIET: Duration = Duration::from_secs(3);
@@ -23,7 +23,7 @@ const SET: &str = "orders-g1";
 const NEWER_CATALOGUE: &str = r#"
 postgresql:
   - {version: "15.18", image: "localhost/postgres:15", uid: 999}
-  - {version: "15.19", image: "localhost/postgres:15-next", uid: 999}
+  - {version: "15.99", image: "localhost/postgres:15-next", uid: 999}
 "#;
 
 async fn pod(bed: &Bed) -> Value {
@@ -115,7 +115,7 @@ async fn a_newer_catalogue_restarts_no_pod_and_is_taken_at_the_next_restart() {
 /// The StatefulSet as an operator applied it whose template had one label more.
 fn set_with_one_label_more(bed: &Bed, database: &Value) -> Value {
     let spec: DatabaseSpec = serde_json::from_value(database["spec"].clone()).expect("a spec");
-    let catalogue = Catalogue::from_yaml(CATALOGUE).expect("the demo's catalogue");
+    let catalogue = Catalogue::from_yaml(catalogue()).expect("the demo's catalogue");
     let intent = validate(&spec, &References::default(), &catalogue, None).expect("an accepted spec");
     let subject = Subject {
         namespace: bed.namespace.clone(),

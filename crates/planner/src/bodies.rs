@@ -230,7 +230,7 @@ pub fn config_secret(cx: &Context) -> Option<(ChildRef, Value)> {
 }
 
 /// Labels that a volume must carry.
-pub fn claim_labels(cx: &Context) -> Map<String, Value> {
+fn claim_labels(cx: &Context) -> Map<String, Value> {
     let mut labels = cx.lasting_labels();
     labels.insert(marks::MAJOR_LABEL.to_owned(), json!(cx.intent.release.major));
     labels.insert(marks::GENERATION_LABEL.to_owned(), json!(GENERATION.to_string()));

@@ -27,13 +27,13 @@ use world::declared::life;
 use world::operator::{Declared, Operator, Outcome};
 
 mod world {
-    pub mod cluster;
-    pub mod damage;
-    pub mod declared;
-    pub mod defaults;
-    pub mod fields;
-    pub mod operator;
-    pub mod server;
+    pub(crate) mod cluster;
+    pub(crate) mod damage;
+    pub(crate) mod declared;
+    pub(crate) mod defaults;
+    pub(crate) mod fields;
+    pub(crate) mod operator;
+    pub(crate) mod server;
 }
 
 /// Rounds within which everything comes to rest. One is a reconcile and a step of all controllers around it. The
@@ -234,11 +234,14 @@ fn settled(engine: Engine) -> Vec<Settled> {
 static POSTGRESQL: LazyLock<Vec<Settled>> = LazyLock::new(|| settled(Engine::Postgresql));
 static REDIS: LazyLock<Vec<Settled>> = LazyLock::new(|| settled(Engine::Redis));
 
+/// So many cases, unless `PROPTEST_CASES` says otherwise.
 fn cases(cases: u32) -> ProptestConfig {
+    let chosen = ProptestConfig::default();
+    let said = std::env::var_os("PROPTEST_CASES").is_some();
     ProptestConfig {
-        cases: std::env::var("CASES").map_or(cases, |n| n.parse().unwrap()),
+        cases: if said { chosen.cases } else { cases },
         failure_persistence: None,
-        ..ProptestConfig::default()
+        ..chosen
     }
 }
 
@@ -452,7 +455,8 @@ fn template(cluster: &Cluster) -> Value {
 /// The same declaration with a version that a newer catalogue resolves to a newer release.
 fn with_open_version(declared: &Declared) -> Declared {
     let mut open = declared.clone();
-    open.spec.version = if open.spec.engine == Engine::Redis { "7" } else { "15" }.to_owned();
+    let major = if open.spec.engine == Engine::Redis { "7" } else { "15" };
+    major.clone_into(&mut open.spec.version);
     open.recorded = json!(open.spec);
     open
 }

@@ -13,53 +13,53 @@ use serde_json::{Value, json};
 use super::server::Server;
 
 /// uids that begin so belong to objects outside of the simulation, which never go.
-pub const OUTSIDE: &str = "outside-";
+pub(crate) const OUTSIDE: &str = "outside-";
 /// A finalizer of somebody else. It goes after [`Cluster::PATIENCE`] steps.
-pub const SLOW: &str = "example.com/slow";
+pub(crate) const SLOW: &str = "example.com/slow";
 const IN_USE: &str = "kubernetes.io/pvc-protection";
 const CONTROLLER: &str = "kube-controller-manager";
 
 /// What an engine wrote into a volume when it was initialised.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Data {
-    pub engine: String,
-    pub major: String,
-    pub lineage: String,
-    pub password: String,
+pub(crate) struct Data {
+    pub(crate) engine: String,
+    pub(crate) major: String,
+    pub(crate) lineage: String,
+    pub(crate) password: String,
 }
 
 /// The Database itself, as far as the operator writes to it.
 #[derive(Clone, PartialEq, Debug)]
-pub struct DatabaseObject {
-    pub uid: String,
-    pub finalizers: Vec<String>,
-    pub bucket: Option<String>,
-    pub deleting: bool,
+pub(crate) struct DatabaseObject {
+    pub(crate) uid: String,
+    pub(crate) finalizers: Vec<String>,
+    pub(crate) bucket: Option<String>,
+    pub(crate) deleting: bool,
 }
 
 /// A simulated cluster with one Database in one namespace.
 #[derive(Clone, Debug)]
-pub struct Cluster {
-    pub server: Server,
-    pub subject: Subject,
+pub(crate) struct Cluster {
+    pub(crate) server: Server,
+    pub(crate) subject: Subject,
     /// `None` once it has gone.
-    pub database: Option<DatabaseObject>,
+    pub(crate) database: Option<DatabaseObject>,
     /// What is in the volumes, by uid of the claim.
-    pub data: BTreeMap<String, Data>,
+    pub(crate) data: BTreeMap<String, Data>,
     /// uids of pods that have begun to serve. They do so until they end, whatever happens to their files.
     serving: BTreeSet<String>,
     /// uids of Databases and of the claims whose data their pods served.
-    pub served: BTreeSet<(String, String)>,
+    pub(crate) served: BTreeSet<(String, String)>,
     /// Number of pods that were ever made.
-    pub pods_made: usize,
+    pub(crate) pods_made: usize,
     slowness: BTreeMap<ChildRef, usize>,
 }
 
 impl Cluster {
     /// Steps for which a finalizer of somebody else stays.
-    pub const PATIENCE: usize = 2;
+    pub(crate) const PATIENCE: usize = 2;
 
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let subject = Subject {
             namespace: "shop".to_owned(),
             name: "orders".to_owned(),
@@ -81,7 +81,7 @@ impl Cluster {
     }
 
     /// A user makes the Database.
-    pub fn declare(&mut self, uid: &str) {
+    pub(crate) fn declare(&mut self, uid: &str) {
         uid.clone_into(&mut self.subject.uid);
         self.database = Some(DatabaseObject {
             uid: uid.to_owned(),
@@ -92,7 +92,7 @@ impl Cluster {
     }
 
     /// Whether a volume or Secret carries the lineage of the Database's own data set.
-    pub fn is_of_our_data(&self, object: &Value) -> bool {
+    pub(crate) fn is_of_our_data(&self, object: &Value) -> bool {
         let lineage = |object: &Value| object["metadata"]["labels"][planner::marks::LINEAGE_LABEL].clone();
         let admin = self
             .server
@@ -105,7 +105,7 @@ impl Cluster {
     }
 
     /// Lets everything but the operator do its part. Returns whether anything changed.
-    pub fn step(&mut self) -> bool {
+    pub(crate) fn step(&mut self) -> bool {
         let before = (self.server.clock(), self.slowness.clone());
         self.finalizers();
         self.collect_garbage();
@@ -374,7 +374,7 @@ fn uses(object: &Value, claim: &str) -> bool {
         .any(|volume| volume["persistentVolumeClaim"]["claimName"] == claim)
 }
 
-pub fn is_deleting(object: &Value) -> bool {
+pub(crate) fn is_deleting(object: &Value) -> bool {
     !object["metadata"]["deletionTimestamp"].is_null()
 }
 
@@ -384,7 +384,7 @@ fn has_finalizer(object: &Value, finalizer: &str) -> bool {
         .is_some_and(|list| list.iter().any(|other| other == finalizer))
 }
 
-pub fn decoded(text: &str) -> String {
+pub(crate) fn decoded(text: &str) -> String {
     BASE64
         .decode(text)
         .ok()

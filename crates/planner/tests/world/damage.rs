@@ -12,7 +12,7 @@ use super::fields::{SEPARATOR, flatten};
 
 /// One thing that somebody else did. `usize` chooses among what there is.
 #[derive(Clone, Debug)]
-pub enum Damage {
+pub(crate) enum Damage {
     /// Deletes an object; with `slowly` it has a finalizer that goes later.
     Delete { which: usize, slowly: bool },
     /// Changes a value, by a manager that updates or one that applies by force.
@@ -51,7 +51,7 @@ const KINDS: [Kind; 7] = [
     Kind::ControllerRevision,
 ];
 
-pub fn damages() -> impl Strategy<Value = Vec<Damage>> {
+pub(crate) fn damages() -> impl Strategy<Value = Vec<Damage>> {
     prop::collection::vec(damage(), 0..=3)
 }
 
@@ -76,16 +76,16 @@ fn damage() -> impl Strategy<Value = Damage> {
 
 /// What somebody leaves behind before the Database is declared.
 #[derive(Clone, Debug)]
-pub struct Leftover {
-    pub volume: bool,
-    pub secret: bool,
-    pub engine: &'static str,
-    pub major: &'static str,
-    pub volume_lineage: &'static str,
-    pub secret_lineage: &'static str,
+pub(crate) struct Leftover {
+    pub(crate) volume: bool,
+    pub(crate) secret: bool,
+    pub(crate) engine: &'static str,
+    pub(crate) major: &'static str,
+    pub(crate) volume_lineage: &'static str,
+    pub(crate) secret_lineage: &'static str,
 }
 
-pub fn leftover() -> impl Strategy<Value = Leftover> {
+pub(crate) fn leftover() -> impl Strategy<Value = Leftover> {
     (
         any::<(bool, bool)>(),
         prop::sample::select(&["postgresql", "redis"][..]),
@@ -110,7 +110,7 @@ const GITOPS: &str = "gitops";
 
 impl Cluster {
     /// Puts a leftover in its place.
-    pub fn leave_behind(&mut self, leftover: &Leftover) {
+    pub(crate) fn leave_behind(&mut self, leftover: &Leftover) {
         let name = self.subject.name.clone();
         let labels = |lineage: &str| {
             json!({
@@ -156,7 +156,7 @@ impl Cluster {
     }
 
     /// All objects that are not the Database's, as they are now.
-    pub fn others(&self) -> Vec<(ChildRef, Value)> {
+    pub(crate) fn others(&self) -> Vec<(ChildRef, Value)> {
         let theirs = |child: &ChildRef, object: &Value| {
             let owners = object["metadata"]["ownerReferences"]
                 .as_array()
@@ -188,14 +188,14 @@ impl Cluster {
     }
 
     /// They are as they were, but for what their own controllers write.
-    pub fn assert_untouched(&self, others: &[(ChildRef, Value)]) {
+    pub(crate) fn assert_untouched(&self, others: &[(ChildRef, Value)]) {
         let own = |object: &Value| {
             let mut object = object.clone();
             object.as_object_mut().expect("it is one").remove("status");
             let metadata = object["metadata"].as_object_mut().expect("an object has metadata");
-            ["resourceVersion", "finalizers"]
-                .iter()
-                .for_each(|field| drop(metadata.remove(*field)));
+            for field in ["resourceVersion", "finalizers"] {
+                metadata.remove(field);
+            }
             object
         };
         for (child, before) in others {
@@ -218,7 +218,7 @@ impl Cluster {
     }
 
     /// Does it, as far as the API server lets it happen.
-    pub fn suffer(&mut self, damage: &Damage) {
+    pub(crate) fn suffer(&mut self, damage: &Damage) {
         match *damage {
             Damage::Delete { which, slowly } => {
                 let Some(child) = self.pick(which) else { return };
@@ -283,17 +283,15 @@ impl Cluster {
                 };
                 match how % 5 {
                     0 => self.edit(&pod, |pod| {
-                        pod["metadata"]["annotations"][names::INPUTS_ANNOTATION] = json!("older")
+                        pod["metadata"]["annotations"][names::INPUTS_ANNOTATION] = json!("older");
                     }),
                     1 => self.edit(&pod, |pod| {
-                        pod["metadata"]["annotations"][marks::CREDENTIALS_ANNOTATION] = json!("0")
+                        pod["metadata"]["annotations"][marks::CREDENTIALS_ANNOTATION] = json!("0");
                     }),
                     2 => self.edit(&pod, |pod| {
-                        drop(
-                            pod["metadata"]["labels"]
-                                .as_object_mut()
-                                .map(|l| l.remove(names::ROLE_LABEL)),
-                        )
+                        if let Some(labels) = pod["metadata"]["labels"].as_object_mut() {
+                            labels.remove(names::ROLE_LABEL);
+                        }
                     }),
                     3 => self.edit(&pod, |pod| pod["metadata"]["annotations"] = json!({})),
                     _ => self.server.delete(&pod, None, None).expect("it exists"),
@@ -365,7 +363,7 @@ impl Cluster {
         };
         let (child, addition) = match list % 6 {
             0 | 1 => {
-                let service = if list % 6 == 0 {
+                let service = if list.is_multiple_of(6) {
                     names::service_rw(&name)
                 } else {
                     names::service_pods(&name)

@@ -11,15 +11,15 @@ use super::operator::Declared;
 
 /// What of a declaration may change during the life of a Database, and what it is made with.
 #[derive(Clone, Debug)]
-pub struct Wish {
-    pub cpu: Option<&'static str>,
-    pub memory: Option<&'static str>,
-    pub storage: &'static str,
-    pub policy: DeletionPolicy,
-    pub extras: (bool, bool),
+pub(crate) struct Wish {
+    pub(crate) cpu: Option<&'static str>,
+    pub(crate) memory: Option<&'static str>,
+    pub(crate) storage: &'static str,
+    pub(crate) policy: DeletionPolicy,
+    pub(crate) extras: (bool, bool),
     /// How many of the engine's [`PARAMETERS`] come from `parameters`, the ConfigMap, the Secret: overlapping.
-    pub parameters: (usize, usize, usize),
-    pub newer: bool,
+    pub(crate) parameters: (usize, usize, usize),
+    pub(crate) newer: bool,
 }
 
 /// Parameters that anybody may set, by engine.
@@ -34,7 +34,7 @@ fn parameters(engine: Engine) -> [(&'static str, &'static str); 3] {
     }
 }
 
-pub fn wish() -> impl Strategy<Value = Wish> {
+pub(crate) fn wish() -> impl Strategy<Value = Wish> {
     (
         prop::sample::select(&[None, Some("500m"), Some("1.5")][..]),
         prop::sample::select(&[None, Some("512Mi"), Some("1024Mi"), Some("1G")][..]),
@@ -56,7 +56,7 @@ pub fn wish() -> impl Strategy<Value = Wish> {
 }
 
 /// A Database as first declared, and as edited later: storage never shrinks, the major never changes.
-pub fn life(engine: Engine) -> impl Strategy<Value = (Declared, Declared)> {
+pub(crate) fn life(engine: Engine) -> impl Strategy<Value = (Declared, Declared)> {
     let class = prop::sample::select(&[None, Some("fast")][..]);
     (class, wish(), wish()).prop_map(move |(class, first, mut second)| {
         second.storage = if first.storage == "20Gi" {
@@ -134,7 +134,7 @@ fn declared(engine: Engine, class: Option<&str>, wish: &Wish) -> Declared {
 }
 
 /// As it stands in a Secret.
-pub fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(text)
 }

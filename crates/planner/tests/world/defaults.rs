@@ -4,7 +4,7 @@ use planner::child::Kind;
 use serde_json::{Value, json};
 
 /// Adds what a real server adds where the manifest says nothing. Unique values are made from `number`.
-pub fn add(kind: Kind, object: &mut Value, number: u64) {
+pub(crate) fn add(kind: Kind, object: &mut Value, number: u64) {
     let put = |object: &mut Value, pointer: &str, name: &str, value: Value| {
         if let Some(owner) = object.pointer_mut(pointer).and_then(Value::as_object_mut) {
             owner.entry(name).or_insert(value);
@@ -19,9 +19,9 @@ pub fn add(kind: Kind, object: &mut Value, number: u64) {
             metadata.remove(name);
         }
     };
-    ["labels", "annotations", "ownerReferences", "finalizers"]
-        .into_iter()
-        .for_each(|name| clean(object, name));
+    for name in ["labels", "annotations", "ownerReferences", "finalizers"] {
+        clean(object, name);
+    }
     match kind {
         Kind::Service => {
             put(object, "/spec", "clusterIP", json!(format!("10.96.0.{number}")));
@@ -60,7 +60,7 @@ pub fn add(kind: Kind, object: &mut Value, number: u64) {
 }
 
 /// Refuses changes of what a real server holds fixed.
-pub fn check(kind: Kind, before: &Value, after: &Value) -> Result<(), String> {
+pub(crate) fn check(kind: Kind, before: &Value, after: &Value) -> Result<(), String> {
     let fixed: &[&str] = match kind {
         Kind::Service => &["/spec/clusterIP"],
         Kind::StatefulSet => &[

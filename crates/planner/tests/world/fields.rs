@@ -9,14 +9,14 @@ use planner::child::Kind;
 use serde_json::{Map, Value, json};
 
 /// Elements joined by [`SEPARATOR`].
-pub type Path = String;
+pub(crate) type Path = String;
 /// A set of fields.
-pub type Fields = BTreeSet<Path>;
+pub(crate) type Fields = BTreeSet<Path>;
 /// Every field of a manifest with its value; `None` for an item of a keyed list, which is a field of its own.
-pub type Flat<'a> = BTreeMap<Path, Option<&'a Value>>;
+pub(crate) type Flat<'a> = BTreeMap<Path, Option<&'a Value>>;
 
 /// Occurs in no name.
-pub const SEPARATOR: char = '\u{1f}';
+pub(crate) const SEPARATOR: char = '\u{1f}';
 
 /// How the real schema merges a field.
 #[derive(Clone, Copy)]
@@ -61,7 +61,7 @@ const UNOWNED_METADATA: [&str; 9] = [
 ];
 
 /// All fields of a manifest, but for its identity and its status.
-pub fn flatten(kind: Kind, object: &Value) -> Flat<'_> {
+pub(crate) fn flatten(kind: Kind, object: &Value) -> Flat<'_> {
     let mut flat = Flat::new();
     for (field, below) in object.as_object().into_iter().flatten() {
         if !["apiVersion", "kind", "status"].contains(&field.as_str()) {
@@ -112,7 +112,7 @@ fn key_of(keys: &[&str], item: &Value) -> String {
 }
 
 /// Puts what `wanted` has into `live`, field by field.
-pub fn merge(kind: Kind, live: &mut Value, wanted: &Value) {
+pub(crate) fn merge(kind: Kind, live: &mut Value, wanted: &Value) {
     let (Some(live), Some(wanted)) = (live.as_object_mut(), wanted.as_object()) else {
         return;
     };
@@ -142,7 +142,7 @@ pub fn merge(kind: Kind, live: &mut Value, wanted: &Value) {
 }
 
 /// Takes one field out of an object, and whatever is left empty by that.
-pub fn remove(object: &mut Value, path: &str) {
+pub(crate) fn remove(object: &mut Value, path: &str) {
     let (first, rest) = path
         .split_once(SEPARATOR)
         .map_or((path, None), |(first, rest)| (first, Some(rest)));
@@ -185,7 +185,7 @@ fn selects(element: &str, item: &Value) -> bool {
 }
 
 /// The set as `FieldsV1`.
-pub fn rendered(fields: &Fields) -> Value {
+pub(crate) fn rendered(fields: &Fields) -> Value {
     let mut tree = json!({});
     // In the order of a set a field comes before what is below it.
     for path in fields {
@@ -210,23 +210,23 @@ pub fn rendered(fields: &Fields) -> Value {
 
 /// What changed from one object to the next: fields that are new or have another value, and fields that went. An empty
 /// map that gets its first member, or loses its last, is the same map.
-pub fn compared(before: &Flat, after: &Flat) -> (Fields, Fields) {
-    let is_map_of = |path: &Path, value: &Option<&Value>, other: &Flat| {
+pub(crate) fn compared(before: &Flat, after: &Flat) -> (Fields, Fields) {
+    let is_map_of = |path: &Path, value: Option<&Value>, other: &Flat| {
         value.and_then(Value::as_object).is_some_and(Map::is_empty) && has_members(other, path)
     };
     let changed = after
         .iter()
-        .filter(|(path, value)| before.get(*path) != Some(value) && !is_map_of(path, value, before))
+        .filter(|(path, value)| before.get(*path) != Some(value) && !is_map_of(path, **value, before))
         .map(|(path, _)| path.clone());
     let gone = before
         .iter()
-        .filter(|(path, value)| !after.contains_key(*path) && !is_map_of(path, value, after))
+        .filter(|(path, value)| !after.contains_key(*path) && !is_map_of(path, **value, after))
         .map(|(path, _)| path.clone());
     (changed.collect(), gone.collect())
 }
 
 /// Whether there is anything below a field.
-pub fn has_members(flat: &Flat, path: &str) -> bool {
+pub(crate) fn has_members(flat: &Flat, path: &str) -> bool {
     let below = format!("{path}{SEPARATOR}");
     flat.range(below.clone()..)
         .next()

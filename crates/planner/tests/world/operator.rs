@@ -24,11 +24,11 @@ use super::server::Refused;
 
 /// What a user declares, with what it refers to.
 #[derive(Clone)]
-pub struct Declared {
-    pub spec: DatabaseSpec,
-    pub references: References,
+pub(crate) struct Declared {
+    pub(crate) spec: DatabaseSpec,
+    pub(crate) references: References,
     /// The spec as it is recorded when it is accepted.
-    pub recorded: Value,
+    pub(crate) recorded: Value,
 }
 
 impl std::fmt::Debug for Declared {
@@ -39,18 +39,18 @@ impl std::fmt::Debug for Declared {
 
 /// What one reconcile came to.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Writes that the API server was asked for, creations of what exists already among them.
-    pub writes: usize,
+    pub(crate) writes: usize,
     /// Those that it answered with `AlreadyExists`.
-    pub in_vain: usize,
-    pub plan: Option<Plan>,
-    pub desired: Option<Desired>,
-    pub children: Children,
-    pub failure: Option<(Option<ChildRef>, Refused)>,
-    pub crashed: bool,
+    pub(crate) in_vain: usize,
+    pub(crate) plan: Option<Plan>,
+    pub(crate) desired: Option<Desired>,
+    pub(crate) children: Children,
+    pub(crate) failure: Option<(Option<ChildRef>, Refused)>,
+    pub(crate) crashed: bool,
     /// What a deletion still waits for.
-    pub waits_for: Vec<ChildRef>,
+    pub(crate) waits_for: Vec<ChildRef>,
 }
 
 /// How often a reconcile plans again, as in the shell.
@@ -58,10 +58,10 @@ const PASSES: usize = 5;
 
 /// One version of the operator.
 #[derive(Clone)]
-pub struct Operator {
-    pub catalogue: Catalogue,
+pub(crate) struct Operator {
+    pub(crate) catalogue: Catalogue,
     /// Epoch that its writes carry.
-    pub epoch: u64,
+    pub(crate) epoch: u64,
 }
 
 struct Reconcile<'a> {
@@ -73,7 +73,7 @@ struct Reconcile<'a> {
 }
 
 impl Operator {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             catalogue: Catalogue::builtin(),
             epoch: 1,
@@ -81,7 +81,7 @@ impl Operator {
     }
 
     /// One reconcile, killed after `cut` writes.
-    pub fn reconcile(&self, cluster: &mut Cluster, declared: &Declared, cut: Option<usize>) -> Outcome {
+    pub(crate) fn reconcile(&self, cluster: &mut Cluster, declared: &Declared, cut: Option<usize>) -> Outcome {
         let Some(database) = cluster.database.clone() else {
             return Outcome::default();
         };
@@ -268,58 +268,14 @@ impl Reconcile<'_> {
                 body,
                 generate,
                 why: _,
-            } => {
-                let claim = self.claim();
-                if *generate == Generate::AdminCredentials
-                    && !self.outcome.children.contains_key(&claim)
-                    && self.cluster.server.get(&claim).is_some()
-                {
-                    self.look(&claim);
-                    self.outcome.writes -= 1;
-                    return Ok(false);
-                }
-                let mut body = self.fenced(body);
-                for (name, value) in self.generated(*generate)? {
-                    body["data"][name] = json!(BASE64.encode(value));
-                }
-                let created = self.cluster.server.create(child, &body, names::FIELD_MANAGER);
-                self.look(child);
-                match created {
-                    Ok(()) => Ok(true),
-                    Err(Refused::AlreadyExists) => {
-                        self.outcome.in_vain += 1;
-                        Ok(false)
-                    }
-                    Err(refused) => Err(refused),
-                }
-            }
+            } => self.create(child, body, *generate),
             Action::Apply {
                 child,
                 body,
                 known,
                 why: _,
                 effect: _,
-            } => {
-                if known.is_none() && self.cluster.server.get(child).is_some() {
-                    self.look(child);
-                    // That was a read.
-                    self.outcome.writes -= 1;
-                    return Ok(false);
-                }
-                let mut body = self.fenced(body);
-                if let Some(uid) = known {
-                    body["metadata"]["uid"] = json!(uid);
-                }
-                let applied = self
-                    .cluster
-                    .server
-                    .apply(child, &body, names::FIELD_MANAGER, known.is_some());
-                self.look(child);
-                match applied {
-                    Err(Refused::Conflict(_)) if known.is_some() => Ok(false),
-                    other => other.map(|()| true),
-                }
-            }
+            } => self.apply(child, body, known.as_deref()),
             Action::Patch {
                 child,
                 uid,
@@ -352,6 +308,51 @@ impl Reconcile<'_> {
                 why: _,
             } => self.delete(child, uid, Some(resource_version)),
             Action::RestartPod { child, uid, why: _ } => self.delete(child, uid, None),
+        }
+    }
+
+    fn create(&mut self, child: &ChildRef, body: &Value, generate: Generate) -> Result<bool, Refused> {
+        let claim = self.claim();
+        let unseen = !self.outcome.children.contains_key(&claim) && self.cluster.server.get(&claim).is_some();
+        if generate == Generate::AdminCredentials && unseen {
+            // No password is made for data that is there unseen. That was a read.
+            self.look(&claim);
+            self.outcome.writes -= 1;
+            return Ok(false);
+        }
+        let mut body = self.fenced(body);
+        for (name, value) in self.generated(generate)? {
+            body["data"][name] = json!(BASE64.encode(value));
+        }
+        let created = self.cluster.server.create(child, &body, names::FIELD_MANAGER);
+        self.look(child);
+        match created {
+            Ok(()) => Ok(true),
+            Err(Refused::AlreadyExists) => {
+                self.outcome.in_vain += 1;
+                Ok(false)
+            }
+            Err(refused) => Err(refused),
+        }
+    }
+
+    fn apply(&mut self, child: &ChildRef, body: &Value, known: Option<&str>) -> Result<bool, Refused> {
+        if known.is_none() && self.cluster.server.get(child).is_some() {
+            // That was a read.
+            self.look(child);
+            self.outcome.writes -= 1;
+            return Ok(false);
+        }
+        let mut body = self.fenced(body);
+        if let Some(uid) = known {
+            body["metadata"]["uid"] = json!(uid);
+        }
+        let server = &mut self.cluster.server;
+        let applied = server.apply(child, &body, names::FIELD_MANAGER, known.is_some());
+        self.look(child);
+        match applied {
+            Err(Refused::Conflict(_)) if known.is_some() => Ok(false),
+            other => other.map(|()| true),
         }
     }
 

@@ -13,7 +13,7 @@ use super::fields::{self, Fields, Path, SEPARATOR, compared, flatten};
 
 /// How a manager writes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Operation {
+pub(crate) enum Operation {
     Apply,
     Update,
 }
@@ -38,7 +38,7 @@ struct Stored {
 
 /// Why a request was refused.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Refused {
+pub(crate) enum Refused {
     NotFound,
     AlreadyExists,
     Conflict(String),
@@ -47,22 +47,22 @@ pub enum Refused {
 
 /// A simulated API server with the objects of one namespace.
 #[derive(Clone, Debug, Default)]
-pub struct Server {
+pub(crate) struct Server {
     objects: BTreeMap<ChildRef, Stored>,
     /// Counts writes; source of uids and versions.
     clock: u64,
 }
 
 impl Server {
-    pub fn get(&self, child: &ChildRef) -> Option<&Value> {
+    pub(crate) fn get(&self, child: &ChildRef) -> Option<&Value> {
         self.objects.get(child).map(|stored| &stored.object)
     }
 
-    pub fn list(&self) -> impl Iterator<Item = (&ChildRef, &Value)> {
+    pub(crate) fn list(&self) -> impl Iterator<Item = (&ChildRef, &Value)> {
         self.objects.iter().map(|(child, stored)| (child, &stored.object))
     }
 
-    pub fn of_kind(&self, kind: Kind) -> Vec<ChildRef> {
+    pub(crate) fn of_kind(&self, kind: Kind) -> Vec<ChildRef> {
         self.objects
             .keys()
             .filter(|child| child.kind == kind)
@@ -71,12 +71,12 @@ impl Server {
     }
 
     /// Number of changes so far.
-    pub fn clock(&self) -> u64 {
+    pub(crate) fn clock(&self) -> u64 {
         self.clock
     }
 
     /// The object as it is read from a server, with `managedFields`.
-    pub fn read(&mut self, child: &ChildRef) -> Option<Value> {
+    pub(crate) fn read(&mut self, child: &ChildRef) -> Option<Value> {
         let stored = self.objects.get_mut(child)?;
         let mut object = stored.object.clone();
         let managers = &stored.managers;
@@ -86,7 +86,7 @@ impl Server {
     }
 
     /// The fields that a manager applied, with their values.
-    pub fn applied(&self, child: &ChildRef, manager: &str) -> Vec<(Path, Option<&Value>)> {
+    pub(crate) fn applied(&self, child: &ChildRef, manager: &str) -> Vec<(Path, Option<&Value>)> {
         let Some(stored) = self.objects.get(child) else {
             return Vec::new();
         };
@@ -102,7 +102,7 @@ impl Server {
     }
 
     /// The facts that the operator takes of an object.
-    pub fn look(&mut self, child: &ChildRef) -> Option<Child> {
+    pub(crate) fn look(&mut self, child: &ChildRef) -> Option<Child> {
         if self.objects.get(child)?.seen.is_none() {
             let object = self.read(child)?;
             let (read, facts) = Child::observe(child.kind, &object).expect("a server's object is complete");
@@ -112,7 +112,7 @@ impl Server {
         self.objects.get(child)?.seen.clone()
     }
 
-    pub fn create(&mut self, child: &ChildRef, body: &Value, manager: &str) -> Result<(), Refused> {
+    pub(crate) fn create(&mut self, child: &ChildRef, body: &Value, manager: &str) -> Result<(), Refused> {
         if self.objects.contains_key(child) {
             return Err(Refused::AlreadyExists);
         }
@@ -146,7 +146,7 @@ impl Server {
     }
 
     /// Server-side apply.
-    pub fn apply(&mut self, child: &ChildRef, body: &Value, manager: &str, force: bool) -> Result<(), Refused> {
+    pub(crate) fn apply(&mut self, child: &ChildRef, body: &Value, manager: &str, force: bool) -> Result<(), Refused> {
         let expected = body["metadata"]["uid"].as_str();
         let wanted: Fields = flatten(child.kind, body).into_keys().collect();
         let Some(stored) = self.objects.get(child) else {
@@ -219,7 +219,12 @@ impl Server {
     }
 
     /// Any other write: a change of the object by this function, with ownership of what it changes.
-    pub fn update(&mut self, child: &ChildRef, manager: &str, change: impl FnOnce(&mut Value)) -> Result<(), Refused> {
+    pub(crate) fn update(
+        &mut self,
+        child: &ChildRef,
+        manager: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> Result<(), Refused> {
         let stored = self.objects.get(child).ok_or(Refused::NotFound)?;
         let mut next = stored.object.clone();
         change(&mut next);
@@ -248,7 +253,7 @@ impl Server {
     }
 
     /// JSON merge patch of exactly the object with the uid in it.
-    pub fn merge_patch(&mut self, child: &ChildRef, patch: &Value, manager: &str) -> Result<(), Refused> {
+    pub(crate) fn merge_patch(&mut self, child: &ChildRef, patch: &Value, manager: &str) -> Result<(), Refused> {
         let object = self.get(child).ok_or(Refused::NotFound)?;
         if patch["metadata"]["uid"] != object["metadata"]["uid"] {
             return Err(Refused::Conflict("the uid is another's".to_owned()));
@@ -257,7 +262,7 @@ impl Server {
     }
 
     /// JSON patch that removes pointers from exactly this version; a failed test is 422, as in the real one.
-    pub fn remove(
+    pub(crate) fn remove(
         &mut self,
         child: &ChildRef,
         uid: &str,
@@ -293,7 +298,7 @@ impl Server {
     }
 
     /// DELETE with preconditions, in the background. An object with finalizers stays until they have gone.
-    pub fn delete(&mut self, child: &ChildRef, uid: Option<&str>, version: Option<&str>) -> Result<(), Refused> {
+    pub(crate) fn delete(&mut self, child: &ChildRef, uid: Option<&str>, version: Option<&str>) -> Result<(), Refused> {
         let object = self.get(child).ok_or(Refused::NotFound)?;
         let differs = |field: &str, expected: Option<&str>| expected.is_some_and(|e| object["metadata"][field] != e);
         if differs("uid", uid) || differs("resourceVersion", version) {
@@ -305,20 +310,20 @@ impl Server {
             self.gone(child);
         } else if object["metadata"]["deletionTimestamp"].is_null() {
             self.system(child, |object| {
-                object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:01Z")
+                object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:01Z");
             });
         }
         Ok(())
     }
 
     /// The object vanishes.
-    pub fn gone(&mut self, child: &ChildRef) {
+    pub(crate) fn gone(&mut self, child: &ChildRef) {
         self.clock += 1;
         self.objects.remove(child);
     }
 
     /// A change by the control plane itself (status, finalizers), of which no manager matters here.
-    pub fn system(&mut self, child: &ChildRef, change: impl FnOnce(&mut Value)) {
+    pub(crate) fn system(&mut self, child: &ChildRef, change: impl FnOnce(&mut Value)) {
         let Some(stored) = self.objects.get_mut(child) else {
             return;
         };

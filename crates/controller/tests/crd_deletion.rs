@@ -114,6 +114,7 @@ async fn release_leftovers(admin: &Client, ours: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 async fn the_definition_deleted_under_twenty_databases_loses_no_volume_and_no_password() {
     if std::env::var("TEST_MAY_DELETE_CRD").as_deref() != Ok("true") {
         return skip("TEST_MAY_DELETE_CRD is not true");

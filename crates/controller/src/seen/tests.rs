@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 
-fn database(spec: Value, status: Value) -> Value {
+fn database(spec: &Value, status: &Value) -> Value {
     json!({
         "metadata": {
             "name": "orders", "namespace": "shop", "uid": "u", "resourceVersion": "7", "generation": 3,
@@ -34,13 +34,13 @@ fn a_status_reads_back_as_it_was_written() {
         "connectionInfo": {"databaseName": "0", "host": "h", "port": 6379, "secretRef": {"name": "orders-app"}},
         "replicaStatus": {"desired": 0, "ready": 0, "summary": "0/0"},
     });
-    let seen: SeenDatabase = serde_json::from_value(database(spec(), status.clone())).expect("a Database");
+    let seen: SeenDatabase = serde_json::from_value(database(&spec(), &status)).expect("a Database");
     assert_eq!(serde_json::to_value(&seen.status).expect("JSON"), status);
 }
 
 #[test]
 fn what_a_reconcile_needs_is_kept_and_nothing_else() {
-    let seen: SeenDatabase = serde_json::from_value(database(spec(), Value::Null)).expect("a Database");
+    let seen: SeenDatabase = serde_json::from_value(database(&spec(), &Value::Null)).expect("a Database");
     assert!(seen.paused);
     assert_eq!(seen.bucket(), Some("12"));
     assert_eq!(seen.generation(), 3);
@@ -54,7 +54,7 @@ fn what_a_reconcile_needs_is_kept_and_nothing_else() {
 fn a_spec_that_cannot_be_read_is_a_fault_of_that_database_only() {
     let mut newer = spec();
     newer["engine"] = json!("cassandra");
-    let seen: SeenDatabase = serde_json::from_value(database(newer, Value::Null)).expect("still a Database");
+    let seen: SeenDatabase = serde_json::from_value(database(&newer, &Value::Null)).expect("still a Database");
     assert_eq!(
         seen.spec.expect_err("an engine that we do not know").field,
         "spec.engine"

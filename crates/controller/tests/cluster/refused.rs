@@ -1,5 +1,8 @@
 //! What is refused, and how it is told; and that a refusal changes nothing and stops nothing.
 
+mod references;
+mod taken;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,11 +14,11 @@ use engines::catalogue::Catalogue;
 use futures::{StreamExt as _, stream};
 use kube::api::{DeleteParams, ListParams, Patch};
 use planner::child::Kind;
-use planner::status::{MISSING_REFERENCE, NAME_TAKEN, REFUSED};
+use planner::status::REFUSED;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::{Bed, bed, condition, eventually, postgresql, redis, user};
+use crate::support::{Bed, bed, condition, eventually, postgresql, user};
 
 /// The catalogue that an operator has if it is given none.
 const BUILTIN: &str = include_str!("../../../engines/src/catalogue.yaml");
@@ -74,32 +77,29 @@ async fn event(bed: &Bed, name: &str, reason: &str) {
 /// One case of the table, through a running operator.
 async fn is_told(bed: &Bed, number: usize, case: &Refused) -> Result<(), String> {
     let name = format!("case-{number}");
-    let before = match &case.existing {
-        Some(existing) => {
-            bed.declare(&name, existing["spec"].clone()).await;
-            bed.condition(&name, "Applied", "True").await;
-            let before = versions(bed, &name).await;
-            // What the command line would say of the edit.
-            let spec: DatabaseSpec = serde_json::from_value(case.manifest["spec"].clone()).expect("it can be decoded");
-            let catalogue = Catalogue::from_yaml(BUILTIN).expect("the built-in catalogue");
-            let preview = preview(&bed.admin(), &catalogue, &bed.namespace, &name, &spec)
-                .await
-                .expect("a preview");
-            let faults = preview
-                .verdict
-                .refusal()
-                .map(|refusal| refusal.faults.clone())
-                .unwrap_or_default();
-            if !faults.iter().any(|fault| fault.field == case.field) {
-                return Err(format!("plan: {faults:?}"));
-            }
-            bed.edit(&name, json!({"spec": case.manifest["spec"]})).await;
-            before
+    let before = if let Some(existing) = &case.existing {
+        bed.declare(&name, existing["spec"].clone()).await;
+        bed.condition(&name, "Applied", "True").await;
+        let before = versions(bed, &name).await;
+        // What the command line would say of the edit.
+        let spec: DatabaseSpec = serde_json::from_value(case.manifest["spec"].clone()).expect("it can be decoded");
+        let catalogue = Catalogue::from_yaml(BUILTIN).expect("the built-in catalogue");
+        let preview = preview(&bed.admin(), &catalogue, &bed.namespace, &name, &spec)
+            .await
+            .expect("a preview");
+        let faults = preview
+            .verdict
+            .refusal()
+            .map(|refusal| refusal.faults.clone())
+            .unwrap_or_default();
+        if !faults.iter().any(|fault| fault.field == case.field) {
+            return Err(format!("plan: {faults:?}"));
         }
-        None => {
-            bed.declare(&name, case.manifest["spec"].clone()).await;
-            BTreeMap::new()
-        }
+        bed.edit(&name, json!({"spec": case.manifest["spec"]})).await;
+        before
+    } else {
+        bed.declare(&name, case.manifest["spec"].clone()).await;
+        BTreeMap::new()
     };
     let database = bed.condition(&name, "SpecValid", "False").await;
     event(bed, &name, "SpecRefused").await;
@@ -247,256 +247,6 @@ async fn a_lower_release_is_refused_and_a_higher_one_of_the_same_major_is_not() 
         says.contains("spec.version") && says.contains("would go back from 15.18"),
         "{says}"
     );
-}
-
-#[tokio::test]
-async fn what_is_referred_to_and_missing_is_named_and_picked_up_when_it_appears() {
-    let Some(bed) = bed("missing").await else { return };
-    let operator = bed.operator(0);
-    let refer = |what: &str, name: &str| {
-        let mut spec = postgresql();
-        spec["configuration"] = json!({what: {"name": name}});
-        spec
-    };
-    let object = |kind: &str, name: &str, watched: bool| {
-        let labels = if watched {
-            json!({names::WATCH_LABEL: "true"})
-        } else {
-            json!({})
-        };
-        let field = if kind == "Secret" { "stringData" } else { "data" };
-        json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "labels": labels}, field: {"work_mem": "7MB"}})
-    };
-    for (database, what, name) in [
-        ("map", "configMapRef", "tuning"),
-        ("map-watched", "configMapRef", "tuning-watched"),
-        ("secret", "secretRef", "hidden"),
-        ("secret-watched", "secretRef", "hidden-watched"),
-    ] {
-        bed.declare(database, refer(what, name)).await;
-        let told = reason(&bed, database, "SpecValid", MISSING_REFERENCE).await;
-        let says = message(&told, "SpecValid");
-        assert!(says.contains(name) && says.contains(what), "{says}");
-        assert!(
-            versions(&bed, database).await.is_empty(),
-            "nothing is made before it is known what"
-        );
-    }
-    for (database, kind, name, watched) in [
-        ("map-watched", Kind::ConfigMap, "tuning-watched", true),
-        ("secret-watched", Kind::Secret, "hidden-watched", true),
-        ("map", Kind::ConfigMap, "tuning", false),
-        ("secret", Kind::Secret, "hidden", false),
-    ] {
-        let since = Instant::now();
-        bed.create(&bed.children(kind), object(kind.name(), name, watched))
-            .await;
-        bed.condition(database, "Applied", "True").await;
-        println!("{database}: picked up after {} ms", since.elapsed().as_millis());
-        // Unwatched ones are looked for every 15 s; that one is not waited for here.
-        assert!(
-            !watched || since.elapsed() < Duration::from_secs(10),
-            "{database}: {:?}",
-            since.elapsed()
-        );
-    }
-    // A watched one that changes is taken over at once.
-    bed.children(Kind::ConfigMap)
-        .patch(
-            "tuning-watched",
-            &user(),
-            &Patch::Merge(json!({"data": {"work_mem": "6MB"}})),
-        )
-        .await
-        .expect("edited");
-    eventually("the new value", async || {
-        let config = bed
-            .child(Kind::ConfigMap, "map-watched-config")
-            .await
-            .unwrap_or_default();
-        if config["data"]["postgresql.conf"].to_string().contains("6MB") {
-            Ok(())
-        } else {
-            Err(config["data"].to_string())
-        }
-    })
-    .await;
-    operator.stop().await;
-}
-
-/// What was accepted and is later spoilt by an object that it refers to: told, and nothing that runs is given up.
-#[tokio::test]
-async fn a_reference_that_goes_or_turns_bad_later_stops_nothing() {
-    let Some(bed) = bed("spoilt").await else { return };
-    let _operator = bed.operator(0);
-    let tuning = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "data": {"work_mem": "7MB"},
-        "metadata": {"name": "tuning", "labels": {names::WATCH_LABEL: "true"}},
-    });
-    bed.create(&bed.children(Kind::ConfigMap), tuning.clone()).await;
-    let mut spec = postgresql();
-    spec["configuration"] = json!({"configMapRef": {"name": "tuning"}});
-    bed.declare("orders", spec).await;
-    bed.condition("orders", "Applied", "True").await;
-    let config = async || bed.child(Kind::ConfigMap, "orders-config").await.unwrap_or_default()["data"].clone();
-    let (set, before) = (
-        bed.child(Kind::StatefulSet, "orders-g1").await.expect("there"),
-        config().await,
-    );
-    let still_kept = async |what: &str| {
-        bed.delete(Kind::Service, "orders-rw").await;
-        eventually(&format!("the Service is made again although {what}"), async || {
-            bed.child(Kind::Service, "orders-rw")
-                .await
-                .map(drop)
-                .ok_or_else(String::new)
-        })
-        .await;
-        assert_eq!(config().await, before, "{what}");
-        assert_eq!(
-            bed.child(Kind::StatefulSet, "orders-g1").await.expect("there")["spec"],
-            set["spec"],
-            "{what}"
-        );
-        let database = bed.database("orders").await.expect("there");
-        assert_ne!(
-            condition(&database, "Ready")["reason"],
-            "NothingAccepted",
-            "{what}: something was accepted"
-        );
-    };
-
-    let spoil = Patch::Merge(json!({"data": {"port": "1"}}));
-    bed.children(Kind::ConfigMap)
-        .patch("tuning", &user(), &spoil)
-        .await
-        .expect("spoilt");
-    let told = reason(&bed, "orders", "SpecValid", REFUSED).await;
-    assert!(
-        message(&told, "SpecValid").contains("spec.configuration.configMapRef"),
-        "{}",
-        message(&told, "SpecValid")
-    );
-    still_kept("the ConfigMap turned bad").await;
-
-    bed.delete(Kind::ConfigMap, "tuning").await;
-    reason(&bed, "orders", "SpecValid", MISSING_REFERENCE).await;
-    still_kept("the ConfigMap is gone").await;
-
-    bed.create(&bed.children(Kind::ConfigMap), tuning).await;
-    bed.condition("orders", "SpecValid", "True").await;
-    bed.condition("orders", "Applied", "True").await;
-    assert_eq!(config().await, before);
-    bed.settled(QUIET).await;
-}
-
-/// Somebody else's objects stand where ours would: without any label of ours, so that no watch shows them.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_taken_name_is_told_for_each_kind_of_child_and_the_object_is_not_touched() {
-    let Some(bed) = bed("taken").await else { return };
-    let operator = bed.operator(0);
-    let metadata = |name: &str| json!({"name": name, "labels": {"app": "theirs"}});
-    let plain = |kind: Kind, name: &str, rest: Value| {
-        let mut object = json!({"apiVersion": kind.api_version(), "kind": kind.name(), "metadata": metadata(name)});
-        object
-            .as_object_mut()
-            .expect("an object")
-            .extend(rest.as_object().expect("fields").clone());
-        object
-    };
-    let pods = json!({"metadata": {"labels": {"app": "theirs"}}, "spec": {"containers": [{"name": "theirs", "image": "theirs"}]}});
-    let set = json!({"spec": {"replicas": 0, "serviceName": "theirs", "selector": {"matchLabels": {"app": "theirs"}}, "template": pods}});
-    let claim = json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
-    let theirs = [
-        (Kind::ServiceAccount, "{}", json!({})),
-        (Kind::Service, "{}-rw", json!({"spec": {"ports": [{"port": 1}]}})),
-        (Kind::Service, "{}-pods", json!({"spec": {"ports": [{"port": 1}]}})),
-        (Kind::Secret, "{}-app", json!({"stringData": {"password": "theirs"}})),
-        (Kind::Secret, "{}-admin", json!({"stringData": {"password": "theirs"}})),
-        (
-            Kind::ConfigMap,
-            "{}-config",
-            json!({"data": {"postgresql.conf": "theirs"}}),
-        ),
-        (Kind::Secret, "{}-config-secret", json!({"stringData": {"a": "theirs"}})),
-        (Kind::PersistentVolumeClaim, "data-{}-g1-0", claim),
-        (Kind::StatefulSet, "{}-g1", set),
-    ];
-    bed.create(
-        &bed.children(Kind::Secret),
-        plain(
-            Kind::Secret,
-            "hidden",
-            json!({"stringData": {"shop.api_key": "planted"}}),
-        ),
-    )
-    .await;
-    let take = async |(number, (kind, pattern, rest)): (usize, (Kind, &str, Value))| {
-        let database = format!("db{number}");
-        let name = pattern.replace("{}", &database);
-        let made = bed.create(&bed.children(kind), plain(kind, &name, rest)).await;
-        let mut spec = postgresql();
-        spec["configuration"] = json!({"secretRef": {"name": "hidden"}});
-        bed.declare(&database, spec).await;
-        let told = reason(&bed, &database, "Applied", NAME_TAKEN).await;
-        let says = message(&told, "Applied");
-        assert!(says.contains(&format!("{} {name}", kind.name())), "{says}");
-        event(&bed, &database, NAME_TAKEN).await;
-        bed.settled(QUIET).await;
-        let now = bed.child(kind, &name).await.expect("theirs");
-        let part = |object: &Value| {
-            let mut object = object.clone();
-            // What the server's own controllers write.
-            for field in ["status", "metadata"] {
-                object.as_object_mut().expect("an object").remove(field);
-            }
-            (
-                object,
-                json!([
-                    now["metadata"]["labels"],
-                    now["metadata"]["ownerReferences"],
-                    now["metadata"]["uid"]
-                ]),
-            )
-        };
-        assert_eq!(part(&now).0, part(&made).0, "{name} was touched");
-        let by_us = now["metadata"]["managedFields"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .any(|entry| entry["manager"] == names::FIELD_MANAGER);
-        assert!(
-            !by_us && now["metadata"]["labels"] == json!({"app": "theirs"}),
-            "{name} was touched: {now}"
-        );
-        assert!(bed.child(Kind::StatefulSet, &format!("{database}-g1")).await.is_none() || kind == Kind::StatefulSet);
-        // Nothing tells us when it goes, so it is looked at again within a minute.
-        bed.delete(kind, &name).await;
-        bed.condition(&database, "Applied", "True").await;
-    };
-    let began = Instant::now();
-    stream::iter(theirs.into_iter().enumerate())
-        .map(take)
-        .buffer_unordered(usize::MAX)
-        .collect::<Vec<()>>()
-        .await;
-    println!(
-        "all names were free again and taken by us after {} s",
-        began.elapsed().as_secs()
-    );
-
-    // The name of an accepted spec is passed over: the next number does as well.
-    let theirs = json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": metadata("noted-1"), "revision": 1, "data": {}});
-    bed.create(&bed.children(Kind::ControllerRevision), theirs).await;
-    bed.declare("noted", redis()).await;
-    bed.condition("noted", "Applied", "True").await;
-    assert!(bed.child(Kind::ControllerRevision, "noted-2").await.is_some());
-    assert!(
-        bed.child(Kind::ControllerRevision, "noted-1").await.expect("theirs")["metadata"]
-            .get("ownerReferences")
-            .is_none()
-    );
-    operator.stop().await;
 }
 
 #[tokio::test]

@@ -231,6 +231,7 @@ fn service_account(table: &mut Table) {
     table.left("a secret", Deed::Merge(json!({"secrets": [{"name": "theirs"}]})));
 }
 
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn service(table: &mut Table) {
     let spec = &table.object["spec"];
     let headless = spec["clusterIP"] == "None";

@@ -15,15 +15,18 @@ const CONTAINERS: [(&str, &str); 2] = [
     ("the initialisation", "/spec/template/spec/initContainers/0"),
 ];
 
-fn spec(value: Value) -> Value {
+fn spec(value: impl Into<Value>) -> Value {
+    let value = value.into();
     json!({"spec": value})
 }
 
-fn pod(value: Value) -> Value {
+fn pod(value: impl Into<Value>) -> Value {
+    let value = value.into();
     json!({"spec": {"template": {"spec": value}}})
 }
 
-fn template(value: Value) -> Value {
+fn template(value: impl Into<Value>) -> Value {
+    let value = value.into();
     json!({"spec": {"template": {"metadata": value}}})
 }
 

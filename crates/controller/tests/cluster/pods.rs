@@ -40,6 +40,7 @@ async fn pod_uid(bed: &Bed, name: &str) -> Value {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one life, told in the order in which it is lived")]
 async fn the_life_of_a_postgresql() {
     let Some(bed) = bed_with_node("postgresql").await else {
         return;

@@ -26,6 +26,8 @@ use deeds::{cleaned, perform, theirs, unrepaired};
 /// How long without a write a Database counts as settled between two damages. What comes later than that is found by
 /// the count at the end.
 const QUIET: Duration = Duration::from_millis(500);
+/// How long one repair may take before it counts as none. Generous: the machine may be busy.
+const GIVE_UP: Duration = Duration::from_mins(1);
 /// Most writes that one repair may take: what differs, then what others added, and a status in between.
 const WRITES_AT_MOST: usize = 4;
 /// Databases that are damaged at the same time, by engine.
@@ -117,7 +119,7 @@ impl<'a> Lane<'a> {
 
     /// Waits until the child is as it was, or gives up on this one damage.
     async fn repaired(&self, child: &(Kind, String)) -> Result<Value, String> {
-        let give_up = Instant::now() + Duration::from_secs(15);
+        let give_up = Instant::now() + GIVE_UP;
         loop {
             let now = self.bed.child(child.0, &child.1).await;
             let why = match &now {
@@ -133,7 +135,7 @@ impl<'a> Lane<'a> {
     }
 
     async fn has_reason(&self, reason: &str, wanted: bool) -> Result<(), String> {
-        let give_up = Instant::now() + Duration::from_secs(15);
+        let give_up = Instant::now() + GIVE_UP;
         loop {
             let database = self.bed.database(&self.database).await.unwrap_or_default();
             let conditions = database["status"]["conditions"].as_array().cloned().unwrap_or_default();

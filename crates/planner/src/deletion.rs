@@ -132,3 +132,6 @@ pub fn stamp(subject: &Subject, finalizers: &[String], bucket_label: Option<&str
     }
     Some(patch)
 }
+
+#[cfg(test)]
+mod tests;

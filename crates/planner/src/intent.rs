@@ -110,3 +110,6 @@ impl std::fmt::Debug for Salt {
         f.write_str("Salt(hidden)")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,3 +20,6 @@ pub mod plan;
 pub mod show;
 pub mod status;
 pub mod validate;
+
+#[cfg(test)]
+mod test_support;

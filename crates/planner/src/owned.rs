@@ -14,7 +14,7 @@
 
 use api::names::{FENCE_ANNOTATION, FIELD_MANAGER};
 use serde_json::{Map, Value};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::child::Kind;
 
@@ -36,22 +36,21 @@ pub fn digest_of_live(object: &Value) -> Option<OwnedDigest> {
 
 /// Digest of an apply body.
 pub fn digest_of_body(body: &Value) -> OwnedDigest {
-    let mut body = body.clone();
-    if let Some(body) = body.as_object_mut() {
-        body.remove("apiVersion");
-        body.remove("kind");
-        if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
-            for identity in ["name", "namespace", "uid", "resourceVersion"] {
-                metadata.remove(identity);
-            }
-        }
-    }
+    let identity = ["name", "namespace", "uid", "resourceVersion"];
+    let body = members(
+        body,
+        |name| !["apiVersion", "kind"].contains(&name),
+        |name, value| match name {
+            "metadata" => members(value, |name| !identity.contains(&name), |_, value| Part::Whole(value)),
+            _ => Part::Whole(value),
+        },
+    );
     digest(body)
 }
 
 /// Digest of any value in canonical form: key order, and the order of lists of objects, do not count.
 pub fn digest_of_value(value: &Value) -> OwnedDigest {
-    digest(value.clone())
+    digest(Part::Whole(value))
 }
 
 /// The entries of `managedFields`.
@@ -75,131 +74,217 @@ fn our_fields(object: &Value) -> Option<&Value> {
     entries(object).find(|entry| is_ours_entry(entry))?.get("fieldsV1")
 }
 
+/// A value cut down to a part of it, without a copy.
+enum Part<'a> {
+    /// All of it.
+    Whole(&'a Value),
+    /// Members of an object.
+    Members(Vec<(&'a str, Part<'a>)>),
+    /// Items of a list.
+    Items(Vec<Part<'a>>),
+}
+
+impl Part<'_> {
+    fn is_object(&self) -> bool {
+        match self {
+            Self::Whole(value) => value.is_object(),
+            Self::Members(_) => true,
+            Self::Items(_) => false,
+        }
+    }
+}
+
+/// The members of `value` that are wanted, each cut down; all of it, if it is no object.
+fn members<'a>(value: &'a Value, wanted: impl Fn(&str) -> bool, cut: impl Fn(&str, &'a Value) -> Part<'a>) -> Part<'a> {
+    let Value::Object(object) = value else {
+        return Part::Whole(value);
+    };
+    let kept = object.iter().filter(|(name, _)| wanted(name));
+    Part::Members(kept.map(|(name, value)| (name.as_str(), cut(name, value))).collect())
+}
+
 /// Keeps of `value` what the `FieldsV1` tree names. A leaf (`{}`) keeps everything below it that `others`, the trees of
 /// other managers, do not name: an empty map that we applied (`emptyDir: {}`) is a leaf too, and what they add into it
 /// is theirs.
-fn project(value: &Value, fields: &Value, others: &[&Value]) -> Value {
+fn project<'a>(value: &'a Value, fields: &'a Value, others: &[&Value]) -> Part<'a> {
     let Some(fields) = fields.as_object().filter(|fields| !fields.is_empty()) else {
         return without(value, others);
     };
     let below = |key: &str| -> Vec<&Value> { others.iter().filter_map(|other| other.get(key)).collect() };
     match value {
-        Value::Object(object) => Value::Object(
+        Value::Object(object) => Part::Members(
             fields
                 .iter()
                 .filter_map(|(field, ours)| {
                     let name = field.strip_prefix("f:")?;
-                    Some((name.to_owned(), project(object.get(name)?, ours, &below(field))))
+                    Some((name, project(object.get(name)?, ours, &below(field))))
                 })
                 .collect(),
         ),
-        Value::Array(items) => Value::Array(
-            items
-                .iter()
-                .filter_map(|item| {
-                    fields
-                        .iter()
-                        .find_map(|(key, ours)| Some(project(item, selected(key, item, ours)?, &below(key))))
-                })
-                .collect(),
-        ),
-        scalar => scalar.clone(),
+        Value::Array(items) => {
+            let keys = Keys::of(fields);
+            let selected = items.iter().filter_map(|item| Some((item, keys.select(item)?)));
+            Part::Items(
+                selected
+                    .map(|(item, (key, ours))| project(item, ours, &below(key)))
+                    .collect(),
+            )
+        }
+        scalar => Part::Whole(scalar),
     }
 }
 
 /// `value` without the members that `others` name. What they own as a whole, as we do, stays.
-fn without(value: &Value, others: &[&Value]) -> Value {
-    let mut rest = value.clone();
-    if let Some(members) = rest.as_object_mut() {
-        for other in others.iter().filter_map(|other| other.as_object()) {
-            members.retain(|name, _| !other.contains_key(&format!("f:{name}")));
-        }
+fn without<'a>(value: &'a Value, others: &[&Value]) -> Part<'a> {
+    if others.is_empty() {
+        return Part::Whole(value);
     }
-    rest
+    let theirs = |name: &str| others.iter().any(|other| other.get(format!("f:{name}")).is_some());
+    members(value, |name| !theirs(name), |_, value| Part::Whole(value))
 }
 
-/// `below`, if the list key selects this item: `k:{"name":"x"}` by the members of an object, `v:"x"` by value.
-fn selected<'a>(key: &str, item: &Value, below: &'a Value) -> Option<&'a Value> {
-    let matches = if let Some(members) = key.strip_prefix("k:") {
-        let members: Map<String, Value> = serde_json::from_str(members).ok()?;
-        members.iter().all(|(name, value)| item.get(name) == Some(value))
-    } else {
-        let value: Value = serde_json::from_str(key.strip_prefix("v:")?).ok()?;
-        *item == value
-    };
-    matches.then_some(below)
+/// The keys of a list in a `FieldsV1` tree, each with the tree below it.
+struct Keys<'a>(Vec<(&'a str, Key, &'a Value)>);
+
+/// What selects items of a list: `k:{"name":"x"}` by the members of an object, `v:"x"` by value.
+enum Key {
+    Members(Map<String, Value>),
+    Value(Value),
 }
 
-fn digest(mut value: Value) -> OwnedDigest {
-    if let Some(annotations) = value
-        .pointer_mut("/metadata/annotations")
-        .and_then(Value::as_object_mut)
-    {
-        annotations.remove(FENCE_ANNOTATION);
-        if annotations.is_empty() {
-            value["metadata"]
-                .as_object_mut()
-                .expect("annotations were found in it")
-                .remove("annotations");
-        }
-    }
-    let mut hasher = Xxh3::new();
-    hash(&value, &mut hasher);
-    OwnedDigest(hasher.digest128())
-}
-
-/// Feeds a value in canonical form. Keys are sorted; objects in a list are sorted by content, because an associative
-/// list keeps the order of its first writer, not ours. Scalars in a list keep their order: it means something there.
-fn hash(value: &Value, into: &mut Xxh3) {
-    match value {
-        Value::Null => into.update(b"n"),
-        Value::Bool(flag) => into.update(if *flag { b"t" } else { b"f" }),
-        Value::Number(number) => {
-            into.update(b"#");
-            into.update(number.to_string().as_bytes());
-            into.update(b";");
-        }
-        Value::String(text) => sized(b"s", text, into),
-        Value::Array(items) if items.iter().all(Value::is_object) => {
-            let mut digests: Vec<u128> = items
+impl<'a> Keys<'a> {
+    fn of(fields: &'a Map<String, Value>) -> Self {
+        let read = |key: &str| match key.split_at_checked(2)? {
+            ("k:", members) => Some(Key::Members(serde_json::from_str(members).ok()?)),
+            ("v:", value) => Some(Key::Value(serde_json::from_str(value).ok()?)),
+            _ => None,
+        };
+        Self(
+            fields
                 .iter()
-                .map(|item| {
-                    let mut hasher = Xxh3::new();
-                    hash(item, &mut hasher);
-                    hasher.digest128()
-                })
-                .collect();
-            digests.sort_unstable();
-            into.update(b"{[");
-            for digest in digests {
-                into.update(&digest.to_le_bytes());
-            }
-            into.update(b"]}");
+                .filter_map(|(key, below)| Some((key.as_str(), read(key)?, below)))
+                .collect(),
+        )
+    }
+
+    /// The key that selects this item, and the tree below it.
+    fn select(&self, item: &Value) -> Option<(&'a str, &'a Value)> {
+        let matches = |key: &Key| match key {
+            Key::Members(members) => members.iter().all(|(name, value)| item.get(name) == Some(value)),
+            Key::Value(value) => item == value,
+        };
+        self.0
+            .iter()
+            .find(|(_, key, _)| matches(key))
+            .map(|(text, _, below)| (*text, *below))
+    }
+}
+
+fn digest(mut part: Part) -> OwnedDigest {
+    leave_out_fence(&mut part);
+    let mut canonical = Vec::with_capacity(1024);
+    write(&part, &mut canonical);
+    OwnedDigest(xxh3_128(&canonical))
+}
+
+/// Leaves out the fence, and annotations of which nothing is left.
+fn leave_out_fence(object: &mut Part) {
+    let not_fence = |name: &str| name != FENCE_ANNOTATION;
+    change(object, "metadata", |metadata| {
+        change(metadata, "annotations", |annotations| match annotations {
+            Part::Whole(all) => *annotations = members(all, not_fence, |_, value| Part::Whole(value)),
+            Part::Members(all) => all.retain(|(name, _)| not_fence(name)),
+            Part::Items(_) => {}
+        });
+        if let Part::Members(all) = metadata {
+            all.retain(|(name, part)| *name != "annotations" || !matches!(part, Part::Members(all) if all.is_empty()));
         }
-        Value::Array(items) => {
-            into.update(b"[");
-            for item in items {
-                hash(item, into);
-            }
-            into.update(b"]");
+    });
+}
+
+/// Changes the member of this name, if there is one.
+fn change(object: &mut Part, name: &str, with: impl FnOnce(&mut Part)) {
+    if let Part::Whole(whole) = object
+        && whole.get(name).is_some()
+    {
+        *object = members(whole, |_| true, |_, value| Part::Whole(value));
+    }
+    if let Part::Members(all) = object
+        && let Some((_, part)) = all.iter_mut().find(|(found, _)| *found == name)
+    {
+        with(part);
+    }
+}
+
+/// Writes a part in canonical form. Keys are sorted; objects in a list are sorted by content, because an associative
+/// list keeps the order of its first writer, not ours. Scalars in a list keep their order: it means something there.
+fn write(part: &Part, into: &mut Vec<u8>) {
+    match part {
+        Part::Whole(value) => write_value(value, into),
+        Part::Members(all) => write_members(all.iter().map(|(name, part)| (*name, part)).collect(), write, into),
+        Part::Items(all) => write_items(all, Part::is_object, write, into),
+    }
+}
+
+fn write_value(value: &Value, into: &mut Vec<u8>) {
+    match value {
+        Value::Null => into.push(b'n'),
+        Value::Bool(flag) => into.push(if *flag { b't' } else { b'f' }),
+        Value::Number(number) => {
+            into.push(b'#');
+            into.extend_from_slice(number.to_string().as_bytes());
+            into.push(b';');
         }
+        Value::String(text) => sized(b's', text, into),
+        Value::Array(items) => write_items(items, Value::is_object, write_value, into),
         Value::Object(object) => {
-            let mut keys: Vec<&String> = object.keys().collect();
-            keys.sort_unstable();
-            into.update(b"{");
-            for key in keys {
-                sized(b"k", key, into);
-                hash(&object[key], into);
-            }
-            into.update(b"}");
+            write_members(
+                object.iter().map(|(name, value)| (name.as_str(), value)).collect(),
+                write_value,
+                into,
+            );
         }
     }
 }
 
-fn sized(tag: &[u8], text: &str, into: &mut Xxh3) {
-    into.update(tag);
-    into.update(&(text.len() as u64).to_le_bytes());
-    into.update(text.as_bytes());
+fn write_members<T>(mut members: Vec<(&str, &T)>, write: impl Fn(&T, &mut Vec<u8>), into: &mut Vec<u8>) {
+    members.sort_unstable_by_key(|(name, _)| *name);
+    into.push(b'{');
+    for (name, value) in members {
+        sized(b'k', name, into);
+        write(value, into);
+    }
+    into.push(b'}');
+}
+
+fn write_items<T>(items: &[T], is_object: impl Fn(&T) -> bool, write: impl Fn(&T, &mut Vec<u8>), into: &mut Vec<u8>) {
+    if !items.iter().all(is_object) {
+        into.push(b'[');
+        for item in items {
+            write(item, into);
+        }
+        into.push(b']');
+        return;
+    }
+    let start = into.len();
+    let mut digests: Vec<u128> = Vec::with_capacity(items.len());
+    for item in items {
+        write(item, into);
+        digests.push(xxh3_128(&into[start..]));
+        into.truncate(start);
+    }
+    digests.sort_unstable();
+    into.extend_from_slice(b"{[");
+    for digest in digests {
+        into.extend_from_slice(&digest.to_le_bytes());
+    }
+    into.extend_from_slice(b"]}");
+}
+
+fn sized(tag: u8, text: &str, into: &mut Vec<u8>) {
+    into.push(tag);
+    into.extend_from_slice(&(text.len() as u64).to_le_bytes());
+    into.extend_from_slice(text.as_bytes());
 }
 
 /// Lists in which an item that another manager added changes what *our* part means: a port of a Service, a variable
@@ -218,11 +303,15 @@ pub fn intruders(kind: Kind, object: &Value) -> Vec<String> {
             let Some(items) = owner.get(list).and_then(Value::as_array) else {
                 continue;
             };
-            let ours = owner_fields.get(format!("f:{list}"));
-            for (index, item) in items.iter().enumerate().rev() {
-                if !is_ours(item, ours) {
-                    found.push(format!("{pointer}/{list}/{index}"));
-                }
+            // An empty tree means that the whole (atomic) list is ours.
+            let ours = owner_fields.get(format!("f:{list}")).and_then(Value::as_object);
+            if ours.is_some_and(Map::is_empty) {
+                continue;
+            }
+            let keys = ours.map(Keys::of);
+            let is_ours = |item| keys.as_ref().is_some_and(|keys| keys.select(item).is_some());
+            for (index, _) in items.iter().enumerate().rev().filter(|(_, item)| !is_ours(item)) {
+                found.push(format!("{pointer}/{list}/{index}"));
             }
         }
     };
@@ -238,23 +327,16 @@ pub fn intruders(kind: Kind, object: &Value) -> Vec<String> {
         let their_fields = fields
             .pointer(&format!("/f:spec/f:template/f:spec/f:{list}"))
             .and_then(Value::as_object);
+        let Some(keys) = their_fields.map(Keys::of) else {
+            continue;
+        };
         for (index, container) in containers.iter().enumerate() {
-            let ours =
-                their_fields.and_then(|keys| keys.iter().find_map(|(key, below)| selected(key, container, below)));
-            if let Some(ours) = ours {
+            if let Some((_, ours)) = keys.select(container) {
                 guard(container, ours, &format!("{pointer}/{index}"));
             }
         }
     }
     found
-}
-
-/// Whether our `FieldsV1` of a list covers this item. An empty tree means the whole (atomic) list is ours.
-fn is_ours(item: &Value, list_fields: Option<&Value>) -> bool {
-    let Some(keys) = list_fields.and_then(Value::as_object) else {
-        return false;
-    };
-    keys.is_empty() || keys.iter().any(|(key, below)| selected(key, item, below).is_some())
 }
 
 #[cfg(test)]

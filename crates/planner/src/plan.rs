@@ -147,9 +147,12 @@ impl<'a> Planner<'a> {
             .max();
         let credentials = match (admin, found) {
             (Some(admin), _) => admin.marks.credentials.unwrap_or(1),
-            // Somebody else's Secret says nothing about ours.
-            (None, Some(_)) => running.unwrap_or(1),
-            (None, None) => running.map_or(1, |n| n + 1),
+            (None, None) if engines::profile(desired.intent.engine).credentials_follow_secret => {
+                running.map_or(1, |number| number + 1)
+            }
+            // Somebody else's Secret says nothing about ours; and where the engine does not follow its Secret, none is
+            // made anew over data.
+            (None, _) => running.unwrap_or(1),
         };
         let inputs = desired.intent.inputs(desired.salt.as_ref());
         let template_storage = children

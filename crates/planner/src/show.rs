@@ -112,3 +112,6 @@ fn block(block: &Block) -> Value {
     };
     json!({"object": object.to_string(), "why": why})
 }
+
+#[cfg(test)]
+mod tests;

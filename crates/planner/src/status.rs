@@ -219,6 +219,8 @@ pub const CREDENTIALS_LOST: &str = "CredentialsLost";
 pub const ENGINE_REFUSES: &str = "EngineRefuses";
 /// A member still runs with other inputs than declared.
 const RESTART_PENDING: &str = "RestartPending";
+/// Something is left undone because it is not safe.
+const BLOCKED: &str = "Blocked";
 /// Another controller undoes our repairs.
 pub const CONTESTED: &str = "Contested";
 /// The API server refuses a child.
@@ -270,6 +272,10 @@ fn applied(progress: &Progress) -> Says {
         ),
         (None, None) if progress.desired.is_none() => no("NothingAccepted", "no spec has been accepted yet".to_owned()),
         (None, None) if progress.paused => no("Paused", "paused".to_owned()),
+        (None, None) if progress.plan.is_some_and(|plan| !plan.blocks.is_empty()) => no(
+            BLOCKED,
+            "what is not safe is left undone; another condition tells why".to_owned(),
+        ),
         (None, None) => says(ConditionType::Applied, true, "Applied", "all children are as declared"),
     }
 }

@@ -374,3 +374,6 @@ impl Sources {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -187,14 +187,17 @@ impl Cluster {
     }
 
     fn stateful_set(&mut self, child: &ChildRef) {
-        let set = self.server.get(child).expect("it was listed").clone();
+        let set = self.server.get(child).expect("it was listed");
         let generation = set["metadata"]["generation"].clone();
-        self.server
-            .system(child, |object| object["status"]["observedGeneration"] = generation);
-        if is_deleting(&set) {
-            return;
-        }
-        for ordinal in 0..set["spec"]["replicas"].as_u64().unwrap_or(1) {
+        let replicas = set["spec"]["replicas"].as_u64().unwrap_or(1);
+        let missing = |ordinal: &u64| {
+            let pod = ChildRef::new(Kind::Pod, format!("{}-{ordinal}", child.name));
+            self.server.get(&pod).is_none()
+        };
+        let missing: Vec<u64> = (0..replicas).filter(missing).filter(|_| !is_deleting(set)).collect();
+        self.server.report(child, json!({"observedGeneration": generation}));
+        for ordinal in missing {
+            let set = self.server.get(child).expect("it was listed").clone();
             self.member(&set, ordinal);
         }
     }
@@ -202,9 +205,6 @@ impl Cluster {
     fn member(&mut self, set: &Value, ordinal: u64) {
         let set_name = set["metadata"]["name"].as_str().expect("an object has a name");
         let pod = ChildRef::new(Kind::Pod, format!("{set_name}-{ordinal}"));
-        if self.server.get(&pod).is_some() {
-            return;
-        }
         let template = &set["spec"]["template"];
         let account = template["spec"]["serviceAccountName"].as_str().unwrap_or("default");
         if account != "default" && self.server.get(&ChildRef::new(Kind::ServiceAccount, account)).is_none() {
@@ -248,45 +248,47 @@ impl Cluster {
 
     fn claim(&mut self, child: &ChildRef) {
         let claim = self.server.get(child).expect("it was listed");
-        let used = self.server.list().any(|(_, object)| uses(object, &child.name));
         if is_deleting(claim) {
+            let used = self.server.list().any(|(_, object)| uses(object, &child.name));
             if !used && has_finalizer(claim, IN_USE) {
                 self.drop_finalizer(child, IN_USE);
             }
             return;
         }
-        self.server.system(child, |object| {
-            let mut finalizers = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
-            if !finalizers.contains(&json!(IN_USE)) {
-                finalizers.push(json!(IN_USE));
-            }
-            object["metadata"]["finalizers"] = json!(finalizers);
-            let requested = object["spec"]["resources"]["requests"]["storage"].clone();
-            object["status"] = json!({"phase": "Bound", "capacity": {"storage": requested}});
-        });
+        let requested = claim["spec"]["resources"]["requests"]["storage"].clone();
+        if !has_finalizer(claim, IN_USE) {
+            let mut finalizers = claim["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+            finalizers.push(json!(IN_USE));
+            self.server
+                .system(child, |object| object["metadata"]["finalizers"] = json!(finalizers));
+        }
+        self.server
+            .report(child, json!({"phase": "Bound", "capacity": {"storage": requested}}));
     }
 
     fn kubelet(&mut self, child: &ChildRef) {
-        let pod = self.server.get(child).expect("it was listed").clone();
+        let pod = self.server.get(child).expect("it was listed");
         let uid = pod["metadata"]["uid"].as_str().expect("an object has a uid").to_owned();
-        if is_deleting(&pod) {
+        if is_deleting(pod) {
             self.serving.remove(&uid);
             if pod["metadata"]["finalizers"].is_null() {
                 self.server.gone(child);
             }
             return;
         }
-        if !self.serving.contains(&uid) && self.starts(&pod) {
-            self.serving.insert(uid.clone());
+        if !self.serving.contains(&uid) {
+            let pod = pod.clone();
+            if self.starts(&pod) {
+                self.serving.insert(uid.clone());
+            }
         }
         let ready = self.serving.contains(&uid);
-        self.server.system(child, |object| {
-            object["status"] = json!({
-                "phase": if ready { "Running" } else { "Pending" },
-                "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}],
-                "containerStatuses": [{"name": "database", "imageID": "simulated"}],
-            });
+        let status = json!({
+            "phase": if ready { "Running" } else { "Pending" },
+            "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}],
+            "containerStatuses": [{"name": "database", "imageID": "simulated"}],
         });
+        self.server.report(child, status);
     }
 
     /// Whether the pod's containers come up: all that it mounts is there, and the scripts of the engine agree.

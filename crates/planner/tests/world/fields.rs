@@ -64,7 +64,8 @@ const UNOWNED_METADATA: [&str; 9] = [
 pub(crate) fn flatten(kind: Kind, object: &Value) -> Flat<'_> {
     let mut flat = Flat::new();
     for (field, below) in object.as_object().into_iter().flatten() {
-        if !["apiVersion", "kind", "status"].contains(&field.as_str()) {
+        let empty = field == "metadata" && below.as_object().is_some_and(Map::is_empty);
+        if !empty && !["apiVersion", "kind", "status"].contains(&field.as_str()) {
             field_into(kind, "", field, below, &mut flat);
         }
     }

@@ -112,13 +112,14 @@ pub struct Round<'a> {
 /// Carries out the actions in their order.
 pub async fn apply(mut round: Round<'_>, actions: &[Action]) -> Applied {
     let mut applied = Applied::default();
+    let mut admin = None;
     // What was found may be somebody else's; only the next plan knows.
     let mut surprised = false;
     for action in actions {
         if (surprised || applied.failure.is_some()) && starts_the_database(action) {
             continue;
         }
-        let done = round.carry_out(action).await;
+        let done = round.carry_out(action, &mut admin).await;
         match &done {
             Ok(Done::Written) => round.metrics.writes.record(counted_as(action), WriteOutcome::Success),
             Ok(Done::Nothing | Done::PutOff | Done::Contested) | Err(ApplyError::Credentials(_)) => {}
@@ -178,7 +179,8 @@ enum Done {
 }
 
 impl Round<'_> {
-    async fn carry_out(&mut self, action: &Action) -> Result<Done, ApplyError> {
+    /// `admin`: the administrator's Secret, if this round has made it.
+    async fn carry_out(&mut self, action: &Action, admin: &mut Option<Value>) -> Result<Done, ApplyError> {
         // No `..` and no `_`: a new action does not compile until somebody decides how it is done.
         match action {
             Action::Stamp(change) | Action::Release(change) => {
@@ -200,7 +202,7 @@ impl Round<'_> {
                 body,
                 generate,
                 why: _,
-            } => self.create(child, body, *generate).await,
+            } => self.create(child, body, *generate, admin).await,
             Action::Apply {
                 child,
                 body,
@@ -253,7 +255,13 @@ impl Round<'_> {
         }
     }
 
-    async fn create(&mut self, child: &ChildRef, body: &Value, generate: Generate) -> Result<Done, ApplyError> {
+    async fn create(
+        &mut self,
+        child: &ChildRef,
+        body: &Value,
+        generate: Generate,
+        admin: &mut Option<Value>,
+    ) -> Result<Done, ApplyError> {
         let mut body = body.clone();
         let extra = match generate {
             Generate::Nothing => BTreeMap::new(),
@@ -270,6 +278,7 @@ impl Round<'_> {
                 }
                 credentials::generate(&mut rand::rng())
             }
+            Generate::AppCredentials if let Some(made) = admin => credentials::app(made, &body, self.subject)?,
             Generate::AppCredentials => {
                 let admin = ChildRef::new(child.kind, api::names::secret_admin(&self.subject.name));
                 match self.writer.read(&admin).await {
@@ -286,6 +295,9 @@ impl Round<'_> {
         match self.writer.create(child, &body).await {
             Ok(answer) => {
                 self.keep(answer);
+                if generate == Generate::AdminCredentials {
+                    *admin = Some(body);
+                }
                 Ok(Done::Written)
             }
             // Made before a crash, or somebody else's: the next plan sees which.
@@ -307,17 +319,6 @@ impl Round<'_> {
         if known.is_some() && !self.contests.admit(self.key, child, digest_of_body(body)) {
             return Ok(Done::Contested);
         }
-        if known.is_none() {
-            // An unforced apply merges into an object of somebody else if no field conflicts, so look first.
-            match self.writer.look(child).await {
-                Ok((child, facts)) => {
-                    self.children.insert(child, facts);
-                    return Ok(Done::Nothing);
-                }
-                Err(ApiError::NotFound { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
         let was_wiped = self.children.get(child).is_some_and(|found| found.owned.is_none());
         let answer = match known {
             Some(uid) if was_wiped => self.writer.reclaim(child, uid, body).await,
@@ -325,8 +326,8 @@ impl Round<'_> {
         };
         match answer {
             Ok(answer) => self.keep(answer),
-            // It went and came back meanwhile: look again rather than trust the cache.
-            Err(ApiError::Conflict { .. }) if known.is_some() => return self.look_again(child).await,
+            // It went and came back meanwhile, or is there though it was not seen: look rather than trust the cache.
+            Err(ApiError::Conflict { .. }) => return self.look_again(child).await,
             // Somebody set the other side of a choice (another handler of a probe, another source of a volume) or took
             // the name of one of our ports: with ours beside it the object is not valid, and never will be.
             Err(ApiError::Invalid { .. }) if known.is_some() && body.get("spec").is_some() => {

@@ -146,6 +146,10 @@ pub struct Writer {
     epoch: Epoch,
 }
 
+/// A version that no object has: etcd's counter is 1 while it is empty. An apply that carries it creates what does not
+/// exist, since a version is compared with an existing object's only, and conflicts with everything that does.
+const NO_VERSION: &str = "1";
+
 type Answer = Result<(ChildRef, Child), ApiError>;
 
 impl Writer {
@@ -216,8 +220,9 @@ impl Writer {
             .await
     }
 
-    /// Applies all fields that we own. With a uid, to that very object, and by force; without, to an object that is
-    /// not expected to exist, and not by force.
+    /// Applies all fields that we own. With a uid, to that very object, and by force; without, to an object that must
+    /// not exist yet. `Conflict` if it has gone, or if one exists, whoever made it: an unforced apply without a version
+    /// would merge our fields into it.
     pub async fn apply(&self, child: &ChildRef, body: &Value, known: Option<&str>) -> Answer {
         let object = self.apply_object(child, body, known).await?;
         observed(child, &object)
@@ -225,8 +230,9 @@ impl Writer {
 
     async fn apply_object(&self, child: &ChildRef, body: &Value, known: Option<&str>) -> Result<Value, ApiError> {
         let mut body = self.fenced(body);
-        if let Some(uid) = known {
-            body["metadata"]["uid"] = json!(uid);
+        match known {
+            Some(uid) => body["metadata"]["uid"] = json!(uid),
+            None => body["metadata"]["resourceVersion"] = json!(NO_VERSION),
         }
         let parameters = PatchParams {
             force: known.is_some(),

@@ -152,8 +152,14 @@ impl SeenDatabase {
 
 impl<'de> Deserialize<'de> for SeenDatabase {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let object = Value::deserialize(deserializer)?;
-        let metadata: ObjectMeta = serde_json::from_value(object["metadata"].clone()).map_err(de::Error::custom)?;
+        let mut object = Value::deserialize(deserializer)?;
+        let status = status(&object);
+        let mut metadata = object["metadata"].take();
+        if let Some(metadata) = metadata.as_object_mut() {
+            // The largest part by far, of which nothing is needed.
+            metadata.remove("managedFields");
+        }
+        let metadata: ObjectMeta = serde_json::from_value(metadata).map_err(de::Error::custom)?;
         let spec = serde_path_to_error::deserialize(&object["spec"]).map_err(|error| UnreadableSpec {
             field: format!("spec.{}", error.path()),
             error: error.inner().to_string(),
@@ -168,10 +174,9 @@ impl<'de> Deserialize<'de> for SeenDatabase {
         let paused = annotation(names::PAUSED_ANNOTATION) == Some("true");
         Ok(Self {
             spec,
-            status: status(&object),
+            status,
             paused,
             meta: ObjectMeta {
-                managed_fields: None,
                 annotations: None,
                 labels: metadata.labels.map(|mut labels| {
                     labels.retain(|name, _| name == names::BUCKET_LABEL);

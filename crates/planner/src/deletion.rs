@@ -67,8 +67,14 @@ pub fn plan_deletion(
             }
         }
     }
-    // The StatefulSet's pods end by themselves, with the grace that the engine needs.
-    waits_for.extend(named_members(subject, children).map(|(child, _)| child.clone()));
+    // The StatefulSet's pods end by themselves, with the grace that the engine needs. Those of somebody else's
+    // StatefulSet of that name do not.
+    let theirs = children
+        .get(&set_ref(subject))
+        .filter(|set| !set.is_controlled_by(&subject.uid));
+    let ours = named_members(subject, children)
+        .filter(|(_, pod)| theirs.is_none_or(|set| pod.controller.as_ref() != Some(&set.uid)));
+    waits_for.extend(ours.map(|(child, _)| child.clone()));
     // Then the data: the volume first, since a password without data harms nobody, and data without password does.
     let volume = children.get(&claim_ref(subject, 0));
     for keeps_data in [claim_ref(subject, 0), admin_ref(subject)] {

@@ -146,6 +146,22 @@ fn deletions() {
             release(),
         ),
         (
+            "a pod of somebody else's StatefulSet of that name is not waited for",
+            Retain,
+            |c| {
+                let set = child(c, Kind::StatefulSet, "orders-g1").clone();
+                let pod = child(c, Kind::Pod, "orders-g1-0").clone();
+                undone(c);
+                c.insert(ChildRef::new(Kind::Pod, "orders-g1-0"), pod);
+                let theirs = Child {
+                    controller: Some("another".to_owned()),
+                    ..set
+                };
+                c.insert(ChildRef::new(Kind::StatefulSet, "orders-g1"), theirs);
+            },
+            release(),
+        ),
+        (
             "a pod that only carries our labels is not waited for",
             Retain,
             |c| {

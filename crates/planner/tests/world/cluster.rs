@@ -104,6 +104,23 @@ impl Cluster {
         lineage(object) == ours
     }
 
+    /// Whether only the volume is left of all this, and the pod of a StatefulSet that is not ours uses it.
+    pub(crate) fn is_used_by_others(&self, left: &[ChildRef]) -> bool {
+        let [only] = left else { return false };
+        let set = ChildRef::new(Kind::StatefulSet, names::stateful_set(&self.subject.name, 1));
+        let owners = self
+            .server
+            .get(&set)
+            .and_then(|set| set["metadata"]["ownerReferences"].as_array());
+        let ours = owners
+            .into_iter()
+            .flatten()
+            .any(|owner| owner["uid"] == self.subject.uid);
+        only.kind == Kind::PersistentVolumeClaim
+            && !ours
+            && self.server.list().any(|(_, object)| uses(object, &only.name))
+    }
+
     /// Lets everything but the operator do its part. Returns whether anything changed.
     pub(crate) fn step(&mut self) -> bool {
         let before = (self.server.clock(), self.slowness.clone());

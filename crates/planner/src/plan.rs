@@ -253,7 +253,8 @@ impl<'a> Planner<'a> {
             }
             None => {
                 self.create(&admin, admin_body, Generate::AdminCredentials);
-                self.remaking = self.plan.credentials > 1;
+                self.remaking =
+                    named_members(&self.desired.subject, self.children).any(|(_, pod)| pod.marks.credentials.is_some());
                 true
             }
         };

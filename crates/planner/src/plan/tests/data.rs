@@ -216,6 +216,16 @@ fn credentials() {
                 vec![],
             ),
             (
+                "also when the pod's count was tampered with",
+                |_, c| {
+                    drop_child(c, Kind::Secret, "orders-admin");
+                    child(c, Kind::Pod, "orders-g1-0").marks.credentials = Some(0);
+                    child(c, Kind::StatefulSet, "orders-g1").owned = None;
+                },
+                &["create Secret orders-admin: does not exist"],
+                vec![],
+            ),
+            (
                 "somebody else's Secret restarts nothing",
                 |_, c| {
                     let secret = child(c, Kind::Secret, "orders-admin");

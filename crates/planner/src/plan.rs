@@ -123,6 +123,8 @@ struct Planner<'a> {
     plan: Plan,
     /// Whether pods may be started on what there is.
     startable: bool,
+    /// Whether the administrator's Secret is there and ours, or is made by this plan.
+    has_secret: bool,
     /// Whether credentials that pods run with are being made anew.
     remaking: bool,
 }
@@ -183,6 +185,7 @@ impl<'a> Planner<'a> {
             cx,
             plan,
             startable: true,
+            has_secret: false,
             remaking: false,
         }
     }
@@ -230,7 +233,7 @@ impl<'a> Planner<'a> {
         let (app, app_body) = bodies::secret_app(&self.cx);
         let volume = self.children.get(&claim_ref(&self.desired.subject, 0));
         let data = volume.filter(|volume| !self.is_from_template(volume));
-        let admin_there = match self.children.get(&admin) {
+        self.has_secret = match self.children.get(&admin) {
             // It is adopted together with its volume, or not at all: it stays with data that this Database refuses.
             Some(found) if is_admin_of(found, self.desired) => {
                 let belongs =
@@ -261,7 +264,7 @@ impl<'a> Planner<'a> {
         match self.children.get(&app) {
             Some(found) if !self.ours(found) => self.block(Block::NameTaken(app)),
             Some(found) => self.keep_labels(&app, found, &app_body),
-            None if admin_there => self.create(&app, app_body, Generate::AppCredentials),
+            None if self.has_secret => self.create(&app, app_body, Generate::AppCredentials),
             None => {}
         }
     }
@@ -317,7 +320,10 @@ impl<'a> Planner<'a> {
     fn volumes(&mut self) {
         let (claim, mut body) = bodies::claim(&self.cx, 0);
         let Some(found) = self.children.get(&claim) else {
-            self.create(&claim, body, Generate::Nothing);
+            // Without a Secret of its own it would pass for data whose password is lost.
+            if self.has_secret {
+                self.create(&claim, body, Generate::Nothing);
+            }
             return;
         };
         if found.deleting {

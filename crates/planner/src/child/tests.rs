@@ -14,6 +14,12 @@ fn an_object_is_told_by_its_owner_then_its_name_then_its_label() {
         |name: &str, owner: Value| json!({"metadata": {"name": name, "labels": labelled, "ownerReferences": owner}});
     for (case, kind, object, expected) in [
         (
+            "the controller, whatever the name says",
+            Kind::Secret,
+            of("other-admin", owned("Database", "orders")),
+            Some("orders"),
+        ),
+        (
             "the controller",
             Kind::Service,
             of("x", owned("Database", "orders")),

@@ -7,12 +7,14 @@
 
 use std::collections::BTreeMap;
 
+use api::database::status::ConditionType;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use planner::action::{Action, Generate, Patch};
 use planner::child::{Child, ChildRef, Children, Kind};
 use planner::owned::digest_of_body;
 use planner::plan::Subject;
+use planner::status::NAME_TAKEN;
 use serde_json::{Value, json};
 use telemetry::{Action as Counted, Metrics, WriteOutcome};
 
@@ -116,7 +118,7 @@ pub async fn apply(mut round: Round<'_>, actions: &[Action]) -> Applied {
     // What was found may be somebody else's; only the next plan knows.
     let mut surprised = false;
     for action in actions {
-        if (surprised || applied.failure.is_some()) && starts_the_database(action) {
+        if (surprised || applied.failure.is_some()) && rests_on_others(action) {
             continue;
         }
         let done = round.carry_out(action, &mut admin).await;
@@ -142,17 +144,17 @@ pub async fn apply(mut round: Round<'_>, actions: &[Action]) -> Applied {
     applied
 }
 
-/// Whether the action makes a pod start: never on children of which one could not be written, or is not what was
-/// expected.
-fn starts_the_database(action: &Action) -> bool {
+/// Whether the action makes a pod start, or what it starts on: never beside children of which one could not be written,
+/// or is not what was expected. A volume that was made beside somebody else's Secret would pass for data whose password
+/// is lost, and that Secret does not hold what the application's is made of.
+fn rests_on_others(action: &Action) -> bool {
     match action {
         Action::RestartPod { .. } => true,
         Action::Apply { child, known, .. } => child.kind == Kind::StatefulSet && known.is_none(),
-        Action::Stamp(_)
-        | Action::Release(_)
-        | Action::CreateOnce { .. }
-        | Action::Patch { .. }
-        | Action::Delete { .. } => false,
+        Action::CreateOnce { child, generate, .. } => {
+            child.kind == Kind::PersistentVolumeClaim || *generate == Generate::AppCredentials
+        }
+        Action::Stamp(_) | Action::Release(_) | Action::Patch { .. } | Action::Delete { .. } => false,
     }
 }
 
@@ -319,6 +321,17 @@ impl Round<'_> {
         if known.is_some() && !self.contests.admit(self.key, child, digest_of_body(body)) {
             return Ok(Done::Contested);
         }
+        // A name that was taken at the last report probably is so still: a look is no write, and need not be refused.
+        if known.is_none() && self.was_taken() {
+            match self.writer.look(child).await {
+                Ok((child, facts)) => {
+                    self.children.insert(child, facts);
+                    return Ok(Done::Nothing);
+                }
+                Err(ApiError::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         let was_wiped = self.children.get(child).is_some_and(|found| found.owned.is_none());
         let answer = match known {
             Some(uid) if was_wiped => self.writer.reclaim(child, uid, body).await,
@@ -338,6 +351,12 @@ impl Round<'_> {
             Err(error) => return Err(error.into()),
         }
         Ok(Done::Written)
+    }
+
+    /// Whether somebody else had the name of a child when the status was written last.
+    fn was_taken(&self) -> bool {
+        let applied = self.database.status.condition(ConditionType::Applied);
+        applied.is_some_and(|condition| condition.reason == NAME_TAKEN)
     }
 
     /// Takes a child as it is now, for the next plan.

@@ -284,7 +284,7 @@ impl Writer {
     }
 
     /// Applies to an object of ours whose managed fields were wiped. The server then takes all that is there for
-    /// somebody's ([`BEFORE_FIRST_APPLY`]), who would keep for ever what we drop one day: that entry is removed.
+    /// somebody's (`BEFORE_FIRST_APPLY`), who would keep for ever what we drop one day: that entry is removed.
     pub async fn reclaim(&self, child: &ChildRef, uid: &str, body: &Value) -> Answer {
         let applied = self.apply_object(child, body, Some(uid)).await?;
         self.disown(child, &applied, BEFORE_FIRST_APPLY).await

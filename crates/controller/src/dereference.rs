@@ -17,7 +17,7 @@ use planner::plan::latest_revision;
 use planner::validate::{Reference, References};
 use serde_json::Value;
 
-use crate::credentials;
+use crate::credentials::{self, CredentialsError};
 use crate::requests::{ApiError, Writer};
 use crate::seen::{SeenDatabase, UnreadableSpec};
 
@@ -37,7 +37,7 @@ pub enum DereferenceError {
     },
     /// The administrator's Secret has no salt.
     #[error(transparent)]
-    Salt(#[from] credentials::CredentialsError),
+    Salt(#[from] CredentialsError),
 }
 
 /// A spec with what it refers to.
@@ -60,6 +60,8 @@ pub struct Found {
     pub is_accepted: bool,
     /// Salt of the hashes of secret values, if any are declared and the administrator's Secret exists.
     pub salt: Option<Salt>,
+    /// Why the salt is not known, if the administrator's Secret should hold it and does not.
+    pub spoilt: Option<CredentialsError>,
 }
 
 /// Reads what the Database refers to.
@@ -93,12 +95,18 @@ pub async fn dereference(
     };
     let secret = |declared: &Declared| declared.references.secret != Reference::Absent;
     let needs_salt = current.as_ref().is_ok_and(secret) || before.as_ref().is_some_and(secret);
-    let salt = if needs_salt { salt(writer, name).await? } else { None };
+    let (salt, spoilt) = match salt(writer, name, needs_salt).await {
+        Ok(salt) => (salt, None),
+        // What does not rest on it is done all the same, and the status tells it.
+        Err(DereferenceError::Salt(spoilt)) => (None, Some(spoilt)),
+        Err(error) => return Err(error),
+    };
     Ok(Found {
         current,
         before,
         is_accepted,
         salt,
+        spoilt,
     })
 }
 
@@ -164,8 +172,11 @@ fn decoded(value: &str) -> Option<String> {
     String::from_utf8(BASE64.decode(value).ok()?).ok()
 }
 
-/// The salt, or `None` while there is no administrator's Secret, or one of that name that is not ours.
-pub async fn salt(writer: &Writer, name: &str) -> Result<Option<Salt>, DereferenceError> {
+/// The salt, or `None` while it is not `needed`, there is no administrator's Secret, or one of that name is not ours.
+pub async fn salt(writer: &Writer, name: &str, needed: bool) -> Result<Option<Salt>, DereferenceError> {
+    if !needed {
+        return Ok(None);
+    }
     match writer
         .read(&ChildRef::new(Kind::Secret, names::secret_admin(name)))
         .await

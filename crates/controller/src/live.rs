@@ -96,6 +96,9 @@ pub async fn preview(
     };
     let reader = Writer::new(client.clone(), &subject, crate::reconcile::EPOCH);
     let found = dereference(&reader, &database, &children, name).await?;
+    if let Some(spoilt) = found.spoilt {
+        return Err(DereferenceError::Salt(spoilt).into());
+    }
     let verdict = validate(&found, catalogue);
     let Some(intent) = verdict.intent() else {
         return Ok(Preview {

@@ -10,7 +10,7 @@ use engines::catalogue::Catalogue;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, ResourceExt as _};
-use planner::child::ChildRef;
+use planner::child::{ChildRef, Kind};
 use planner::deletion::{self, LetGo, plan_deletion};
 use planner::kept::without_configuration;
 use planner::plan::{Block, Desired, Observed, Plan, Subject, latest_revision, plan};
@@ -185,9 +185,7 @@ async fn converge(
         replicas: cx.replicas,
     });
     let mut last = Carried::default();
-    if !database.paused
-        && let Some(desired) = &mut desired
-    {
+    if let Some(desired) = &mut desired {
         last = carry_out(
             cx,
             key,
@@ -199,7 +197,11 @@ async fn converge(
         )
         .await?;
     }
-    let failure = last.applied.failure().map(|(child, error)| Failure {
+    let spoilt = found.spoilt.map(|spoilt| {
+        let admin = ChildRef::new(Kind::Secret, api::names::secret_admin(&subject.name));
+        (Some(admin), ApplyError::Credentials(spoilt))
+    });
+    let failure = last.applied.failure().or(spoilt.as_ref()).map(|(child, error)| Failure {
         child: child.clone(),
         message: crate::watch::chain(error),
         permanent: matches!(error, ApplyError::Api(ApiError::Invalid { .. })),
@@ -223,7 +225,7 @@ async fn converge(
         cx.restarts.settled(key);
     }
     let contested = last.applied.contested().is_some();
-    match last.applied.into_failure() {
+    match last.applied.into_failure().or(spoilt) {
         Some((_, error)) => Err(ReconcileError::Apply(error)),
         None if contested => Ok(Next::LookAgain(Contests::ASK_AGAIN)),
         None => Ok(look_again(&verdict, last.plan.as_ref(), last.put_off)),
@@ -238,7 +240,8 @@ struct Carried {
     put_off: bool,
 }
 
-/// Plans and applies, again while a round found something that the plan did not know.
+/// Plans and applies, again while a round found something that the plan did not know. For a paused Database nothing is
+/// applied, and the plan only tells how it stands.
 async fn carry_out(
     cx: &Context,
     key: &Key,
@@ -276,7 +279,7 @@ async fn carry_out(
         cx.metrics
             .steps
             .record(Step::Plan, if settled { Outcome::Nothing } else { Outcome::Done });
-        if next.actions.is_empty() {
+        if next.actions.is_empty() || database.paused {
             carried.plan = Some(next);
             break;
         }
@@ -313,7 +316,7 @@ async fn carry_out(
             desired.accept = None;
         }
         if waits {
-            desired.salt = salt(writer, &desired.subject.name).await?;
+            desired.salt = salt(writer, &desired.subject.name, true).await?;
         }
     }
     Ok(carried)
@@ -372,8 +375,8 @@ async fn finalize(
         .as_ref()
         .map(|spec| spec.deletion_policy)
         .unwrap_or_default();
-    if let_go.is_none() && policy == api::database::DeletionPolicy::Delete {
-        terminating::find_lasting(writer, subject, &mut children)
+    if let_go.is_none() {
+        terminating::look_at(writer, deletion::to_look_at(subject), &mut children)
             .await
             .map_err(ReconcileError::Terminating)?;
     }

@@ -255,13 +255,15 @@ impl Writer {
 
     /// Removes what these JSON pointers name from exactly this version of the object.
     pub async fn remove(&self, child: &ChildRef, uid: &str, resource_version: &str, pointers: &[String]) -> Answer {
+        // A `replace` of them, since the server answers a version that differs with a conflict, and a `test` that fails
+        // as if the request were malformed.
         let mut operations = vec![
-            json!({"op": "test", "path": "/metadata/uid", "value": uid}),
-            json!({"op": "test", "path": "/metadata/resourceVersion", "value": resource_version}),
+            json!({"op": "replace", "path": "/metadata/uid", "value": uid}),
+            json!({"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version}),
         ];
         operations.extend(pointers.iter().map(|pointer| json!({"op": "remove", "path": pointer})));
         match self.send_child(child, self.json_patch(child, &operations)).await {
-            // What the server answers if a test fails, which says that the pointers no longer hold.
+            // It has changed, so that a pointer names nothing: what cannot be removed fails before versions are compared.
             Err(ApiError::Invalid { object, message }) => Err(ApiError::Conflict { object, message }),
             answer => answer,
         }
@@ -274,7 +276,7 @@ impl Writer {
     /// the replacement, the apply, and the end of the ownership that came from the replacement.
     pub async fn overrule(&self, child: &ChildRef, uid: &str, body: &Value) -> Answer {
         let operations = [
-            json!({"op": "test", "path": "/metadata/uid", "value": uid}),
+            json!({"op": "replace", "path": "/metadata/uid", "value": uid}),
             json!({"op": "replace", "path": "/spec", "value": body["spec"]}),
         ];
         self.send::<Value>(&child.to_string(), self.json_patch(child, &operations))

@@ -4,9 +4,8 @@ use api::names;
 use kube::Client;
 use kube::core::Request;
 use kube::core::params::GetParams;
-use planner::child::{ChildRef, Children, Kind};
+use planner::child::{ChildRef, Children};
 use planner::deletion::LetGo;
-use planner::plan::{Subject, claim_ref};
 use serde_json::Value;
 
 use crate::requests::{ApiError, Writer, exchange};
@@ -32,14 +31,13 @@ pub(crate) async fn let_go(client: &Client, namespace: &str) -> Result<Option<Le
     Ok(None)
 }
 
-/// Looks for the volume and the administrator's Secret themselves: without their label no watch shows them, and a
-/// promise to delete them must not depend on a label.
-pub(crate) async fn find_lasting(writer: &Writer, subject: &Subject, children: &mut Children) -> Result<(), ApiError> {
-    let lasting = [
-        claim_ref(subject, 0),
-        ChildRef::new(Kind::Secret, names::secret_admin(&subject.name)),
-    ];
-    for child in lasting {
+/// Looks for these children themselves: without its label no watch shows one.
+pub(crate) async fn look_at(
+    writer: &Writer,
+    unseen: impl IntoIterator<Item = ChildRef>,
+    children: &mut Children,
+) -> Result<(), ApiError> {
+    for child in unseen {
         match writer.look(&child).await {
             Ok((child, facts)) => drop(children.insert(child, facts)),
             Err(ApiError::NotFound { .. }) => drop(children.remove(&child)),

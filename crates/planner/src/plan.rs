@@ -421,6 +421,9 @@ impl<'a> Planner<'a> {
         }
         if !salted {
             self.block(Block::AwaitsSecret);
+            // What pods run with is what they should run with, as long as nothing else is known.
+            let running = members(&self.desired.subject, self.children).find_map(|(_, pod)| pod.marks.inputs.clone());
+            self.plan.inputs = running.unwrap_or_default();
             return;
         }
         let config = bodies::config(&self.cx);

@@ -126,3 +126,28 @@ async fn deletion_policy_delete_takes_volume_and_password_with_it() {
     );
     assert!(bed.child(Kind::Secret, "orders-admin").await.is_none());
 }
+
+#[tokio::test]
+async fn a_deletion_finds_the_stateful_set_that_lost_its_label() {
+    let Some(bed) = bed("unlabelled").await else { return };
+    let operator = bed.operator(0);
+    bed.declare("orders", postgresql()).await;
+    bed.condition("orders", "Applied", "True").await;
+    operator.stop().await;
+    let labels = json!({"metadata": {"labels": {api::names::BUCKET_LABEL: null}}});
+    bed.children(Kind::StatefulSet)
+        .patch("orders-g1", &crate::support::user(), &kube::api::Patch::Merge(labels))
+        .await
+        .expect("edited");
+    bed.databases()
+        .delete("orders", &kube::api::DeleteParams::default())
+        .await
+        .expect("deleted");
+    let _operator = bed.operator(0);
+    bed.gone("orders").await;
+    let deleted = bed.writes();
+    assert!(
+        deleted.iter().any(|line| line.starts_with("delete statefulsets")),
+        "{deleted:?}"
+    );
+}

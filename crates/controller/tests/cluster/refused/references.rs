@@ -152,3 +152,42 @@ async fn a_reference_that_goes_or_turns_bad_later_stops_nothing() {
     assert_eq!(config().await, before);
     bed.settled(QUIET).await;
 }
+
+#[tokio::test]
+async fn an_administrators_secret_without_its_salt_is_told_and_stops_nothing_else() {
+    let Some(bed) = bed("salt").await else { return };
+    let operator = bed.operator(0);
+    let hidden = json!({
+        "apiVersion": "v1", "kind": "Secret", "stringData": {"work_mem": "7MB"},
+        "metadata": {"name": "hidden", "labels": {names::WATCH_LABEL: "true"}},
+    });
+    bed.create(&bed.children(Kind::Secret), hidden).await;
+    let mut spec = postgresql();
+    spec["configuration"] = json!({"secretRef": {"name": "hidden"}});
+    bed.declare("orders", spec).await;
+    bed.condition("orders", "Applied", "True").await;
+    let rendered = bed.child(Kind::Secret, "orders-config-secret").await.expect("rendered");
+    let salt = bed.child(Kind::Secret, "orders-admin").await.expect("there")["data"]["salt"].clone();
+    let spoil = async |salt: serde_json::Value| {
+        bed.children(Kind::Secret)
+            .patch("orders-admin", &user(), &Patch::Merge(json!({"data": {"salt": salt}})))
+            .await
+            .expect("edited");
+    };
+
+    spoil(serde_json::Value::Null).await;
+    bed.delete(Kind::Service, "orders-rw").await;
+    let told = bed.condition("orders", "Applied", "False").await;
+    let says = message(&told, "Applied");
+    assert!(says.contains("orders-admin: key salt is missing"), "{says}");
+    eventually("the Service comes back all the same", async || {
+        bed.child(Kind::Service, "orders-rw").await.ok_or_else(String::new)
+    })
+    .await;
+    let now = bed.child(Kind::Secret, "orders-config-secret").await.expect("kept");
+    assert_eq!(now["metadata"]["resourceVersion"], rendered["metadata"]["resourceVersion"]);
+
+    spoil(salt).await;
+    bed.condition("orders", "Applied", "True").await;
+    operator.stop().await;
+}

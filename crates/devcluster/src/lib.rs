@@ -10,7 +10,7 @@
 //! packages, and `cache` keeps all of them.
 //!
 //! Promise: after [`down`], no process, mount, cgroup, namespace or file of the cluster is left, however it ended
-//! (`tests/cluster.rs`); the cache stays. A process that a user started inside is the user's, and is named.
+//! (`tests/clusters.rs`); the cache stays. A process that a user started inside is the user's, and is named.
 //!
 //! Not guaranteed: durability (etcd does not sync), sizes of volumes (nothing enforces them), network policies.
 //!

@@ -319,7 +319,7 @@ fn a_real_node_runs_an_engine_on_a_volume_and_leaves_nothing_behind() {
     let traces = Traces::of(&bench, &status);
     assert!(traces.cgroups.len() >= 5, "{:?}", traces.cgroups);
 
-    bench.apply(include_str!("cluster/engine.yaml"));
+    bench.apply(include_str!("clusters/engine.yaml"));
     bench.text("exec -- kubectl wait --for=condition=Ready pod/engine --timeout=120s");
     assert_eq!(
         bench

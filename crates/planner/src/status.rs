@@ -469,6 +469,15 @@ impl Members {
                 format!("{message}; correct the spec, and the database is started again"),
             );
         }
+        if progress
+            .plan
+            .is_some_and(|plan| plan.blocks.contains(&Block::AwaitsSecret))
+        {
+            return no(
+                BLOCKED,
+                "whether values of the Secret are in force cannot be told".to_owned(),
+            );
+        }
         if self.list.iter().any(|member| member.outdated) {
             return no(
                 RESTART_PENDING,

@@ -42,4 +42,17 @@ app_secret=$(hash app-password)
 # For the probes: the password with which this server was started, whatever the Secret says by then.
 printf '%s' "$(cat "$admin/password")" > "$run/password"
 printf '%s' "$name" > "$run/username"
+# The last words of a container that fails become its pod's status, for all to read, and Redis repeats a line that it
+# refuses. So where values come from a Secret, it reads its file once before, with nowhere to listen, at which it ends;
+# and only names are passed on.
+if [ -d "$run/config-secret" ]; then
+    said=$(timeout 10 redis-server "$run/config/redis.conf" --port 0 --unixsocket '' 2>&1) || :
+    case $said in
+    *'FATAL CONFIG FILE ERROR'*)
+        names=$(printf '%s\n' "$said" | sed -n "s/^>>> '\([^ ']*\).*/\1/p" | tr '\n' ' ')
+        echo "refused: Redis does not take what is set for: ${names:-a parameter }(its own words may repeat values of a Secret, and are not shown)" >&2
+        exit 1
+        ;;
+    esac
+fi
 exec redis-server "$run/config/redis.conf"

@@ -356,14 +356,9 @@ fn complaints_by_cause() {
                         .insert("work_mem".to_owned(), "8MB".to_owned()),
                 );
             },
-            Phase::Creating,
-            &[
-                "Ready=False MembersNotReady",
-                "Applied=False Blocked",
-                "Reconciling=True MembersNotReady",
-                "ConfigurationApplied=False RestartPending",
-            ],
-            "0 of 1 members are ready",
+            Phase::Ready,
+            &["Applied=False Blocked", "ConfigurationApplied=False Blocked"],
+            "all members serve",
         ),
     ];
     for (case, engine, change, phase, expected, message) in cases {

@@ -15,6 +15,7 @@ use planner::plan::{Desired, Observed, Plan, Subject, plan};
 use serde_json::Value;
 
 use crate::dereference::{DereferenceError, dereference};
+use crate::reconcile::lost;
 use crate::requests::{ApiError, Writer, collection, exchange};
 use crate::seen::SeenDatabase;
 use crate::validate::{Verdict, validate};
@@ -123,12 +124,13 @@ pub async fn preview(
             children: children.clone(),
         },
     );
-    // What is not labelled as ours may still stand in the place of a child.
+    // What is not labelled as ours may still stand in the place of a child, or be one that passes for lost.
     let mut taken = false;
-    for action in &next.actions {
-        let (Action::Apply { child, known: None, .. } | Action::CreateOnce { child, .. }) = action else {
-            continue;
-        };
+    let missing = next.actions.iter().filter_map(|action| match action {
+        Action::Apply { child, known: None, .. } | Action::CreateOnce { child, .. } => Some(child),
+        _ => None,
+    });
+    for child in missing.chain(lost(&next)) {
         match reader.look(child).await {
             Ok((child, facts)) => {
                 children.insert(child, facts);

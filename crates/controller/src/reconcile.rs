@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, ResourceExt as _};
 use planner::child::{ChildRef, Kind};
-use planner::deletion::{self, LetGo, plan_deletion};
+use planner::deletion::{self, plan_deletion};
 use planner::kept::without_configuration;
 use planner::plan::{Block, Desired, Observed, Plan, Subject, latest_revision, plan};
 use planner::status::{Failure, Progress};
@@ -327,7 +327,7 @@ async fn carry_out(
 }
 
 /// The administrator's Secret, if the plan takes it for lost.
-fn lost(plan: &Plan) -> Option<&ChildRef> {
+pub(crate) fn lost(plan: &Plan) -> Option<&ChildRef> {
     plan.blocks.iter().find_map(|block| match block {
         Block::CredentialsLost(secret) => Some(secret),
         Block::NameTaken(_) | Block::ForeignVolume { .. } | Block::VolumeLeaving(_) | Block::AwaitsSecret => None,
@@ -370,22 +370,30 @@ async fn finalize(
         return Ok(Next::Wait);
     }
     let mut children = entry.children;
-    let let_go = terminating::let_go(&cx.client, &subject.namespace)
-        .await
-        .map_err(ReconcileError::Terminating)?;
     // A spec that cannot be read does not say that data may be destroyed.
     let policy = database
         .spec
         .as_ref()
         .map(|spec| spec.deletion_policy)
         .unwrap_or_default();
-    if let_go.is_none() {
-        terminating::look_at(writer, deletion::to_look_at(subject), &mut children)
+    let finalizers = database.finalizers().to_vec();
+    let again = |let_go, children: &_| plan_deletion(subject, policy, let_go, &finalizers, children);
+    let mut deletion = again(None, &children);
+    let unseen = deletion.to_look_at(subject, policy);
+    if !unseen.is_empty() {
+        terminating::look_at(writer, unseen, &mut children)
             .await
             .map_err(ReconcileError::Terminating)?;
+        deletion = again(None, &children);
     }
-    let finalizers = database.finalizers().to_vec();
-    let deletion = plan_deletion(subject, policy, let_go, &finalizers, &children);
+    if deletion.destroys() {
+        let let_go = terminating::let_go(&cx.client, &subject.namespace)
+            .await
+            .map_err(ReconcileError::Terminating)?;
+        if let_go.is_some() {
+            deletion = again(let_go, &children);
+        }
+    }
     let round = Round {
         writer,
         subject,
@@ -407,9 +415,6 @@ async fn finalize(
         None => {
             let status = planner::status::deleting(&database.status, &deletion.waits_for, &Time(Timestamp::now()));
             report(cx, writer, key, &database, subject, status).await?;
-            if let Some(LetGo::NamespaceTerminating | LetGo::CrdTerminating) = let_go {
-                return Ok(Next::Retry);
-            }
             // What we wait for is watched; but what was found by a live read may carry no label.
             Ok(Next::LookAgain(MISSING_AGAIN))
         }

@@ -18,12 +18,6 @@ pub enum LetGo {
     CrdTerminating,
 }
 
-/// What must be looked at itself before a deletion is planned. Without its label no watch shows it, and then its pods
-/// would be waited for in vain, or a promise to delete data would depend on a label.
-pub fn to_look_at(subject: &Subject) -> [ChildRef; 3] {
-    [set_ref(subject), claim_ref(subject, 0), admin_ref(subject)]
-}
-
 /// What is left to be done for a Database that is being deleted.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Deletion {
@@ -31,6 +25,31 @@ pub struct Deletion {
     pub actions: Vec<Action>,
     /// What has to go before the finalizer lets go.
     pub waits_for: Vec<ChildRef>,
+}
+
+impl Deletion {
+    /// Whether something is destroyed, so that [`LetGo`] has to be asked for first.
+    pub fn destroys(&self) -> bool {
+        self.actions
+            .iter()
+            .any(|action| matches!(action, Action::Delete { .. }))
+    }
+
+    /// What must be looked at itself before this is carried out, for the plan to be made again: before pods are waited
+    /// for, before data goes, and before the finalizer does. Without its label no watch shows a child, and a StatefulSet
+    /// would be left to run, or a promise to delete data would depend on a label.
+    pub fn to_look_at(&self, subject: &Subject, policy: DeletionPolicy) -> Vec<ChildRef> {
+        let data = [claim_ref(subject, 0), admin_ref(subject)];
+        let goes_first = |child: &ChildRef| child.kind != Kind::Pod && !data.contains(child);
+        if self.waits_for.iter().any(goes_first) {
+            return Vec::new();
+        }
+        let mut all = vec![set_ref(subject)];
+        if policy == DeletionPolicy::Delete {
+            all.extend(data);
+        }
+        all
+    }
 }
 
 /// Plans the next writes of a deletion.

@@ -208,10 +208,11 @@ impl Reconcile<'_> {
         if !finalizers.iter().any(|finalizer| finalizer == names::FINALIZER) {
             return;
         }
-        for child in deletion::to_look_at(&subject) {
+        let let_go: Option<LetGo> = None;
+        let planned = plan_deletion(&subject, policy, let_go, &finalizers, &self.outcome.children);
+        for child in planned.to_look_at(&subject, policy) {
             self.look(&child);
         }
-        let let_go: Option<LetGo> = None;
         let deletion = plan_deletion(&subject, policy, let_go, &finalizers, &self.outcome.children);
         self.outcome.waits_for = deletion.waits_for;
         for action in &deletion.actions {

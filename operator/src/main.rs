@@ -1,12 +1,13 @@
 //! The command line of the database operator: `main` is a table from command to function.
 //!
 //! Read in this order: [`command`] (what can be asked for), [`config`] (what `run` can be told), [`run`](mod@run) (what
-//! surrounds the controller), [`connect`], [`plan`], [`rbac`], [`version`].
+//! surrounds the controller), [`connect`], [`plan`], [`fleet`], [`rbac`], [`version`].
 
 mod catalogue;
 mod command;
 mod config;
 mod connect;
+mod fleet;
 mod names;
 mod plan;
 mod rbac;
@@ -24,7 +25,10 @@ use kube::Client;
 use telemetry::Telemetry;
 use tokio::sync::watch;
 
-use command::{Command, CommandLine, PlanArguments, PlanOutput, RunArguments, VersionOutput};
+use command::{
+    Command, CommandLine, FleetCommand, FleetOutput, PlanArguments, PlanOutput, RunArguments, SimulateArguments,
+    VersionOutput,
+};
 use config::Config;
 
 /// Exit code for an error. The others are 0, done or allowed, and 1, refused by a rule.
@@ -36,6 +40,7 @@ fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
         Command::Run(arguments) => run(arguments),
         Command::Plan(arguments) => plan_manifest(&arguments),
+        Command::Fleet(FleetCommand::Simulate(arguments)) => simulate(&arguments),
         Command::Crds => print(&api::crd_yaml()),
         Command::Rbac(arguments) => print(&rbac::manifests(&arguments.namespaces, &arguments.subjects())),
         Command::Version(arguments) => print(&version_text(arguments.output)),
@@ -115,6 +120,14 @@ fn plan_manifest(arguments: &PlanArguments) -> Done {
     };
     let code = print(&text)?;
     Ok(if refused { ExitCode::from(REFUSED) } else { code })
+}
+
+fn simulate(arguments: &SimulateArguments) -> Done {
+    let simulation = fleet::Simulation::new(arguments)?;
+    print(&match arguments.output {
+        FleetOutput::Table => simulation.to_string(),
+        FleetOutput::Json => format!("{}\n", serde_json::to_string_pretty(&simulation)?),
+    })
 }
 
 fn version_text(output: VersionOutput) -> String {

@@ -62,6 +62,8 @@ fn help_of_every_command() {
         ("help/database-operator.txt", &["--help"][..]),
         ("help/run.txt", &["run", "--help"]),
         ("help/crds.txt", &["crds", "--help"]),
+        ("help/fleet.txt", &["fleet", "--help"]),
+        ("help/fleet_simulate.txt", &["fleet", "simulate", "--help"]),
         ("help/rbac.txt", &["rbac", "--help"]),
         ("help/version.txt", &["version", "--help"]),
     ] {

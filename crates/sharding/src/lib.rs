@@ -1,9 +1,10 @@
-//! Which part of the fleet a Database belongs to. For now only the words that must never change:
-//! [`bucket`] (a fixed partition of all Databases) and [`epoch`] (since when a bucket has its owner).
+//! Which part of the fleet a Database belongs to: [`bucket`] (a fixed partition of all Databases), [`epoch`] (since when
+//! a bucket has its owner), [`assignment`] (which member is to own which bucket).
 //!
 //! Promise: [`bucket_of`] gives the same answer in every version of the binary, for ever. Labels on objects in
 //! running clusters hold its results; `tests/golden_buckets.txt` pins it.
 
+pub mod assignment;
 pub mod bucket;
 pub mod epoch;
 

@@ -245,7 +245,8 @@ pub(crate) fn accepted(answer: &Answer) {
     assert!(answer.is_ok(), "refused: {answer:?}");
 }
 
-/// It must be the policy that refuses, not a missing permission or a malformed request.
+/// It must be the policy that refuses, not a missing permission or a malformed request. Where several policies refuse,
+/// any of them may be the one that is named.
 #[track_caller]
 pub(crate) fn refused(answer: &Answer, why: &str) {
     match answer {

@@ -11,8 +11,13 @@
 //! - updates and deletions are then judged by the object alone (an older fence is refused, a deletion needs its
 //!   precondition), so that volumes are bound, pods replaced and namespaces emptied as ever.
 //!
+//! If the map's definition is missing as well, an API server that runs does the same. One that *starts* then refuses all
+//! updates of labelled objects, and deletions of those that hold data, to everybody; only pods come and go. Both end by
+//! themselves when definition and map are there again.
+//!
 //! Not guaranteed: what a replica writes to an object that has lost its label, unless the write puts it back; the time
-//! (milliseconds) until a new map has reached every API server. Preconditions in each request cover these.
+//! (milliseconds) until a new map has reached every API server; deletions of pods while an API server starts.
+//! Preconditions in each request cover these.
 
 use api::names::{BUCKET_LABEL, FENCE_ANNOTATION, FIELD_MANAGER, GROUP, KIND, MANAGED_BY_LABEL, PLURAL};
 use planner::child::Kind;
@@ -40,11 +45,12 @@ const PRIORITY_LEVEL: &str = "leader-election";
 enum WithoutMap {
     /// The policy does not look at the map.
     NotAsked,
-    /// Refuse, also if the definition of maps is missing.
+    /// Refuse.
     Refuse,
-    /// Accept; refuse if the definition of maps is missing.
+    /// Accept; refuse while an API server that has just started does not find the map's definition, or has not read the
+    /// map yet.
     Accept,
-    /// Accept, also if the definition of maps is missing. Its expressions must be total: one that fails accepts too.
+    /// Accept, then too. Its expressions must be total: one that fails accepts as well.
     AcceptAlways,
 }
 
@@ -75,7 +81,13 @@ fn yaml(object: &Value) -> String {
 }
 
 fn objects(subject: &Subject) -> Vec<Value> {
-    let policies = [object_policy(), create_policy(), update_policy(), delete_policy()];
+    let policies = [
+        object_policy(),
+        create_policy(),
+        update_policy(),
+        delete_policy(),
+        restart_policy(),
+    ];
     let user = subject.username();
     let mut objects: Vec<Value> = policies.iter().map(|policy| policy.definition(&user)).collect();
     objects.extend(policies.iter().map(Policy::binding));
@@ -214,14 +226,25 @@ fn update_policy() -> Policy {
 }
 
 /// A deletion carries no object: the replica stamps the object first, and deletes exactly what it stamped.
-///
-/// Never refused for want of a map or its definition: kubelets and the garbage collector delete too. The stamp, which is
-/// an update, is refused then if the definition is missing.
 fn delete_policy() -> Policy {
+    deletion("database-operator-fence-delete", WithoutMap::Accept, |kind| {
+        DELETIONS.contains(&kind) && kind != Kind::Pod
+    })
+}
+
+/// As [`delete_policy`]; but kubelets delete pods too, and where they cannot, nothing takes the place of a pod that ended.
+/// So an API server that has just started, and does not know the map yet, does not judge. The stamp before it was judged.
+fn restart_policy() -> Policy {
+    deletion("database-operator-fence-restart", WithoutMap::AcceptAlways, |kind| {
+        kind == Kind::Pod
+    })
+}
+
+fn deletion(name: &'static str, without_map: WithoutMap, wanted: impl Fn(Kind) -> bool) -> Policy {
     Policy {
-        name: "database-operator-fence-delete",
-        without_map: WithoutMap::AcceptAlways,
-        rules: children("DELETE", |kind| DELETIONS.contains(&kind)),
+        name,
+        without_map,
+        rules: children("DELETE", wanted),
         variables: vec![
             ("bucket", bucket("oldObject")),
             ("stamped", annotation("oldObject", -1)),
@@ -400,7 +423,7 @@ mod tests {
     fn policies() -> Vec<Value> {
         let mut objects = objects(&Subject::default());
         objects.retain(|object| object["kind"] == "ValidatingAdmissionPolicy");
-        assert_eq!(objects.len(), 4);
+        assert_eq!(objects.len(), 5);
         objects
     }
 
@@ -493,6 +516,6 @@ mod tests {
                     .map(str::to_owned)
             })
             .collect();
-        assert_eq!(actions, ["Deny", "Allow", "Allow"]);
+        assert_eq!(actions, ["Deny", "Allow", "Allow", "Allow"]);
     }
 }

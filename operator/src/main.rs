@@ -1,12 +1,13 @@
 //! The command line of the database operator: `main` is a table from command to function.
 //!
 //! Read in this order: [`command`] (what can be asked for), [`config`] (what `run` can be told), [`run`](mod@run) (what
-//! surrounds the controller), [`connect`], [`plan`], [`fleet`], [`rbac`], [`version`].
+//! surrounds the controller), [`connect`], [`plan`], [`fleet`], [`rbac`], [`fence`], [`version`].
 
 mod catalogue;
 mod command;
 mod config;
 mod connect;
+mod fence;
 mod fleet;
 mod names;
 mod plan;
@@ -41,7 +42,11 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run(arguments),
         Command::Plan(arguments) => plan_manifest(&arguments),
         Command::Fleet(FleetCommand::Simulate(arguments)) => simulate(&arguments),
-        Command::Crds => print(&api::crd_yaml()),
+        Command::Crds(arguments) => print(
+            &arguments
+                .fenced()
+                .map_or_else(api::crd_yaml, |user| fence::manifests(&user)),
+        ),
         Command::Rbac(arguments) => print(&rbac::manifests(&arguments.namespaces, &arguments.subjects())),
         Command::Version(arguments) => print(&version_text(arguments.output)),
     };

@@ -1,0 +1,270 @@
+//! The protocol as a value: `step(state, event, now) -> (state, commands)`, the same code in the model check, in the
+//! simulation and in the process.
+//!
+//! Read in this order: [`lease`] (what is kept, and when it counts as lost), [`member`] (what one replica may do),
+//! [`leader`] (what the one decider does and when), [`plan`] (what the next map is), then [`Process`] here, which is
+//! both, since every member may become the leader.
+//!
+//! # What is promised
+//!
+//! - At any moment at most one member works in a bucket, a frozen one excepted; and a write of a frozen one that
+//!   arrives after a takeover carries an epoch older than the map's, so the fence refuses it.
+//! - Past its renew deadline a member starts nothing; at three quarters of the Lease all its work has stopped.
+//! - An epoch of a bucket never falls, and changes only when its owner changes or when a raise is asked for.
+//!
+//! `tests/model_check.rs` explores this, and shows that it can fail.
+//!
+//! # What the driver owes
+//!
+//! - `now` is CLOCK_BOOTTIME in ms. It is read before the commands of that step are carried out, so a request is never
+//!   older than the moment that counts for it.
+//! - Every request gets exactly one answer; the driver's own time-out is [`Answer::Unknown`], and what comes later is
+//!   dropped. After it the request may have been applied, or may be applied at any later time.
+//! - A request is sent once: no retries inside of a client.
+//! - Reads of a Lease and lists of Leases are consistent (no `resourceVersion=0`).
+//! - [`Command::Abort`] is also on a timer that needs nobody: see [`member::Member::abort_at`].
+//! - Before each start of work, and before each write, [`member::Member::serves`] is asked.
+//!
+//! Deliberately absent: clocks, randomness, clients, retries in a loop.
+
+pub mod leader;
+pub mod lease;
+pub mod member;
+pub mod plan;
+
+use std::sync::Arc;
+
+pub use leader::Leader;
+pub use lease::{Incarnation, Keeper, Lease, LeaseList, LeaseRecord, Observed, Report, Version};
+pub use member::{Member, Work};
+pub use plan::{Assign, Candidate};
+
+use self::leader::Known;
+use crate::bucket::Bucket;
+use crate::epoch::Epoch;
+use crate::map::{Expected, MapError, ShardMap};
+use crate::timing::{Millis, Timings};
+
+/// What does not change while a process runs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Which process this is.
+    pub me: Incarnation,
+    /// Of both kinds of Lease.
+    pub timings: Timings,
+    /// What a map must agree with.
+    pub expected: Expected,
+    /// How many members are active; the others are standbys.
+    pub shards: u16,
+    /// How long the gainers of a round may take to get warm. Then it is dropped, and the next one waits as long.
+    pub prepare_ms: Millis,
+    /// Who is to own what.
+    pub assign: Assign,
+    /// A deliberate fault. Only tests construct one.
+    #[doc(hidden)]
+    pub flaw: Option<Flaw>,
+}
+
+/// Deliberate faults of the protocol, to prove that the model check finds them.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Flaw {
+    /// A gainer becomes owner before the loser has acknowledged.
+    SkipTheAcknowledgement,
+    /// `drained` is reported when the drain begins.
+    AcknowledgeBeforeTheDrain,
+    /// A renewal counts from its answer.
+    CountFromTheAnswer,
+    /// A takeover keeps the epoch.
+    ForgetTheEpoch,
+    /// A member takes the buckets of an owner whose Lease it sees expired.
+    FollowersComputeOwnership,
+    /// Expiry is judged by wall clocks, and they differ by half a Lease.
+    CompareWallClocks,
+    /// The leader moves the buckets of an expired member without taking its Lease.
+    MapBeforeLease,
+    /// A member obeys whatever map it was told last.
+    ObeyAnOlderMap,
+    /// Buckets that nobody owns are given out at once.
+    GiveOutAtOnce,
+    /// `seen` is reported while work of the older map still runs.
+    SeenBeforeStopped,
+    /// All rounds have one number.
+    ReuseTheRoundNumber,
+    /// A member never notices that its renew deadline has passed.
+    ServePastTheDeadline,
+    /// A member that lost its Lease takes it again and goes on.
+    ComeBackAfterTheLoss,
+    /// A new leader trusts whatever it knows of the Leases.
+    TrustLateLeases,
+    /// A leader puts a map that was deleted back as it remembers it.
+    RestoreTheMapFromMemory,
+    /// A Lease is released while its holder still works.
+    ReleaseBeforeTheDrain,
+    /// The Lease of a member counts as expired at its renew deadline.
+    TakeAtTheRenewDeadline,
+}
+
+/// How a write was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// It was applied.
+    Accepted {
+        /// The object's version since then.
+        version: Version,
+        /// The object's uid.
+        uid: Arc<str>,
+    },
+    /// Its precondition did not hold; it was not and will not be applied.
+    Conflict,
+    /// No answer in time: it was applied, or it will be, or it never will.
+    Unknown,
+}
+
+/// One of the two Leases that a process keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kept {
+    /// Its member Lease.
+    Member,
+    /// The coordinator Lease.
+    Coordinator,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// Time has passed. At least every retry period, and at [`member::Member::abort_at`].
+    Tick,
+    /// The answer to [`Command::Read`]; None: no answer.
+    Read(Kept, Option<Option<Lease>>),
+    /// The answer to [`Command::Write`].
+    Written(Kept, Answer),
+    /// The answer to [`Command::Take`].
+    Taken(Arc<str>, Answer),
+    /// The answer to [`Command::ListLeases`]; None: no answer.
+    Listed(Option<LeaseList>),
+    /// The answer to [`Command::WriteMap`].
+    MapWritten(Answer),
+    /// A watch or a list tells of a Lease of any member; None: it is gone, since that version.
+    MemberLease(Arc<str>, Option<Lease>, Version),
+    /// A watch tells of the coordinator Lease.
+    Coordinator(Option<Lease>, Version),
+    /// A watch or a read tells of the map.
+    Map(Version, Arc<ShardMap>),
+    /// The map at that version is none to obey. With the Unix time in seconds, the seed of a new one.
+    MapDamaged(Version, MapError, u64),
+    /// There is no map, since that version at the latest. With the seed of a new one.
+    MapGone(Version, u64),
+    /// The map could not be read.
+    MapUnread,
+    /// All work in a bucket has ended, after [`Command::Drain`].
+    Idle(Bucket),
+    /// The watches for what this round gives to this member are warm.
+    Warm(u64),
+    /// An object of this bucket carries a fence that is not older than this member's own epoch.
+    Fence(Bucket, Epoch),
+    /// The share of this member changed.
+    Weight(u32),
+    /// SIGTERM: hand over and exit.
+    Leave,
+    /// The grace period is nearly over: end all work and exit, whoever comes next.
+    GiveUp,
+}
+
+/// What the driver must do.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Command {
+    /// Read a Lease.
+    Read(Kept),
+    /// Write a Lease if it has this version; None: if it does not exist.
+    Write(Kept, Option<Version>, LeaseRecord),
+    /// Write the Lease of that member if it has this version.
+    Take(Arc<str>, Version, LeaseRecord),
+    /// List all member Leases, consistently.
+    ListLeases,
+    /// Write the map if it has this version; None: if it does not exist.
+    WriteMap(Option<Version>, Arc<ShardMap>),
+    /// Read the map; the answer is [`Event::Map`], [`Event::MapDamaged`], [`Event::MapGone`] or
+    /// [`Event::MapUnread`]. A consistent list, so that there is a version even if there is no map.
+    ReadMap,
+    /// Take up work in a bucket, under this epoch. Also for one that it serves already, if the epoch is new.
+    Start(Bucket, Epoch),
+    /// Start nothing more in a bucket, and tell when all work in it has ended.
+    Drain(Bucket),
+    /// Open the watches for these buckets, and tell when they are warm.
+    Prepare(u64, Vec<Bucket>),
+    /// Stop all work, now. Nothing of it may be running when this returns.
+    Abort,
+    /// The map is not obeyed; say why.
+    Refuse(MapError),
+    /// The process has nothing left to do.
+    Exit(Exit),
+}
+
+/// Why a process exits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Exit {
+    /// It was asked to, and has released its Lease.
+    Left,
+    /// Its Lease was taken. It may start again, as another incarnation.
+    LeaseLost,
+    /// Another installation runs in this cluster.
+    Foreign,
+}
+
+/// A replica: a member that may be the leader.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Process {
+    /// What it may work on.
+    pub member: Member,
+    /// What it decides, if it is the leader; what it would know if it became it, otherwise.
+    pub leader: Leader,
+}
+
+impl Process {
+    /// A process that has just started.
+    #[must_use]
+    pub fn new(weight: u32) -> Self {
+        Self {
+            member: Member::new(weight),
+            leader: Leader::default(),
+        }
+    }
+}
+
+/// One step of a process. Pure: `now` is the process's own clock.
+#[must_use]
+pub fn step(mut process: Process, event: &Event, now: Millis, config: &Config) -> (Process, Vec<Command>) {
+    let mut commands = Vec::new();
+    let Process { member, leader } = &mut process;
+    // What both need to know, first. A leader does not wait for the watch to tell of its own write.
+    match event {
+        Event::MapWritten(answer) => {
+            if let Some((version, map)) = leader.map_written(answer, now, config) {
+                member.accept(version, Some(map), config);
+            }
+        }
+        Event::Map(version, map) => {
+            leader.learn(*version, Known::Good(Arc::clone(map)));
+            member.accept(*version, Some(Arc::clone(map)), config);
+        }
+        Event::MapDamaged(version, error, seed) => {
+            commands.push(Command::Refuse(error.clone()));
+            let foreign = matches!(error, MapError::Foreign { .. });
+            if foreign || matches!(error, MapError::BucketCount { .. }) {
+                leader.learn(*version, Known::NotOurs);
+                member.refused = foreign;
+            } else {
+                leader.learn(*version, Known::Damaged { seed: *seed });
+            }
+        }
+        Event::MapGone(version, seed) => {
+            leader.learn(*version, Known::Gone { seed: *seed });
+            member.accept(*version, None, config);
+        }
+        _ => {}
+    }
+    leader.step(event, now, config, member, &mut commands);
+    member.step(event, now, config, leader, &mut commands);
+    (process, commands)
+}

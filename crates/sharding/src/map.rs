@@ -250,6 +250,14 @@ pub enum MapError {
         /// The bound.
         sequence: u64,
     },
+    /// A restored backup, or a late request from before a deletion.
+    #[error("the map has sequence {sequence}, and {known} was seen already: it is older than it looks")]
+    Older {
+        /// In the map.
+        sequence: u64,
+        /// The greatest that was seen.
+        known: u64,
+    },
     /// A number that JSON does not carry without loss.
     #[error("{0} is larger than any number of a map")]
     TooLarge(u64),

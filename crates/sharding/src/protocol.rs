@@ -20,6 +20,8 @@
 //!   older than the moment that counts for it.
 //! - Every request gets exactly one answer; the driver's own time-out is [`Answer::Unknown`], and what comes later is
 //!   dropped. After it the request may have been applied, or may be applied at any later time.
+//! - [`Event::Idle`] answers the last [`Command::Drain`] of its bucket, or none: what was drained before a later
+//!   [`Command::Start`] is not told any more.
 //! - A request is sent once: no retries inside of a client.
 //! - Reads of a Lease and lists of Leases are consistent (no `resourceVersion=0`).
 //! - [`Command::Abort`] is also on a timer that needs nobody: see [`member::Member::abort_at`].
@@ -95,14 +97,8 @@ pub enum Flaw {
     ServePastTheDeadline,
     /// A member that lost its Lease takes it again and goes on.
     ComeBackAfterTheLoss,
-    /// A new leader trusts whatever it knows of the Leases.
-    TrustLateLeases,
-    /// A leader puts a map that was deleted back as it remembers it.
-    RestoreTheMapFromMemory,
     /// A Lease is released while its holder still works.
     ReleaseBeforeTheDrain,
-    /// The Lease of a member counts as expired at its renew deadline.
-    TakeAtTheRenewDeadline,
 }
 
 /// How a write was answered.
@@ -133,8 +129,9 @@ pub enum Kept {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// Time has passed. At least every retry period, and at [`member::Member::abort_at`].
-    Tick,
+    /// Time has passed. At least every retry period, and at [`member::Member::abort_at`]. With the Unix time in seconds:
+    /// sequences are not below it, and nothing else uses it.
+    Tick(u64),
     /// The answer to [`Command::Read`]; None: no answer.
     Read(Kept, Option<Option<Lease>>),
     /// The answer to [`Command::Write`].
@@ -151,10 +148,10 @@ pub enum Event {
     Coordinator(Option<Lease>, Version),
     /// A watch or a read tells of the map.
     Map(Version, Arc<ShardMap>),
-    /// The map at that version is none to obey. With the Unix time in seconds, the seed of a new one.
-    MapDamaged(Version, MapError, u64),
-    /// There is no map, since that version at the latest. With the seed of a new one.
-    MapGone(Version, u64),
+    /// The map at that version is none to obey.
+    MapDamaged(Version, MapError),
+    /// There is no map, since that version at the latest.
+    MapGone(Version),
     /// The map could not be read.
     MapUnread,
     /// All work in a bucket has ended, after [`Command::Drain`].
@@ -244,22 +241,29 @@ pub fn step(mut process: Process, event: &Event, now: Millis, config: &Config) -
                 member.accept(version, Some(map), config);
             }
         }
+        // An older map under a newer version: a restored backup, or a late request from before a deletion. Others may have
+        // got since what it gives to this member.
+        Event::Map(version, map) if *version > leader.version && map.sequence < leader.highest => {
+            commands.push(Command::Refuse(MapError::Older {
+                sequence: map.sequence,
+                known: leader.highest,
+            }));
+            leader.learn(*version, Known::Damaged);
+            member.accept(*version, None, config);
+        }
         Event::Map(version, map) => {
             leader.learn(*version, Known::Good(Arc::clone(map)));
             member.accept(*version, Some(Arc::clone(map)), config);
         }
-        Event::MapDamaged(version, error, seed) => {
+        // A member obeys the map that it knows, as if this one were late.
+        Event::MapDamaged(version, error) => {
             commands.push(Command::Refuse(error.clone()));
-            let foreign = matches!(error, MapError::Foreign { .. });
-            if foreign || matches!(error, MapError::BucketCount { .. }) {
-                leader.learn(*version, Known::NotOurs);
-                member.refused = foreign;
-            } else {
-                leader.learn(*version, Known::Damaged { seed: *seed });
-            }
+            member.refused = matches!(error, MapError::Foreign { .. });
+            let ours = !member.refused && !matches!(error, MapError::BucketCount { .. });
+            leader.learn(*version, if ours { Known::Damaged } else { Known::NotOurs });
         }
-        Event::MapGone(version, seed) => {
-            leader.learn(*version, Known::Gone { seed: *seed });
+        Event::MapGone(version) => {
+            leader.learn(*version, Known::Gone);
             member.accept(*version, None, config);
         }
         _ => {}

@@ -53,7 +53,7 @@ struct Player {
 
 impl Player {
     fn new() -> Self {
-        let mut world = World::new(&[255; 4]);
+        let mut world = World::new(&[0; 4]);
         world.server.highest = 1000;
         let mut setup = Setup::new(None, 2);
         setup.raises = true;
@@ -81,6 +81,9 @@ impl Player {
                     self.world.land(0, &self.setup);
                 }
             }
+            ["delete", "the", "Lease", "of", member] => self.world.server.delete_lease(member),
+            ["edit", "the", "map"] => self.world.server.edit_map(),
+            ["restore", "the", "map"] => self.world.server.restore_map(),
             ["delete", "the", "map"] => self.world.server.delete_map(),
             ["who", "works"] => return self.who_works(),
             ["fence", member, bucket, epoch] => {
@@ -103,7 +106,7 @@ impl Player {
     }
 
     fn tell(&mut self, what: &str, slot: usize) {
-        let proc = &mut self.world.procs[slot];
+        let proc = self.world.proc(slot);
         match what {
             "start" | "thaw" => proc.state = State::Up,
             "crash" => proc.state = State::Gone,
@@ -120,7 +123,7 @@ impl Player {
             "leave" => self.next[slot].event = Some(Told::Leave),
             "give-up" => self.next[slot].event = Some(Told::GiveUp),
             "old-map" => self.next[slot].event = Some(Told::OldMap),
-            "answer" => self.world.arrive(slot, 0, &self.setup),
+            "answer" => self.world.arrive(slot, 0),
             _ => panic!("unknown line: {what}"),
         }
     }
@@ -129,9 +132,7 @@ impl Player {
         let mut out = String::new();
         for _ in 0..seconds {
             self.second += 1;
-            for proc in &mut self.world.procs {
-                proc.clock += 1000;
-            }
+            self.world.pass(&self.setup);
             for (slot, name) in NAMES.iter().enumerate() {
                 if !self.world.procs[slot].up() {
                     continue;
@@ -145,8 +146,7 @@ impl Player {
                         }
                     }
                 }
-                assert_eq!(invariants::check(&self.world, &self.setup), Ok(()), "{out}");
-                self.world.written.clear();
+                assert_eq!(invariants::check(&mut self.world, &self.setup), Ok(()), "{out}");
             }
         }
         out

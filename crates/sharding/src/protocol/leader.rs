@@ -11,7 +11,7 @@ use super::lease::{Keeper, Lease, LeaseList, LeaseRecord, Observed, Report, Vers
 use super::member::as_command;
 use super::plan::{self, View};
 use super::{Answer, Command, Config, Event, Flaw, Kept, Member};
-use crate::map::{Phase, ShardMap};
+use crate::map::{MAX_NUMBER, Phase, ShardMap};
 use crate::timing::Millis;
 
 /// What is known of the map.
@@ -21,16 +21,10 @@ pub enum Known {
     #[default]
     Nothing,
     /// There is none.
-    Gone {
-        /// The least sequence of a new one.
-        seed: u64,
-    },
+    Gone,
     /// It is ours and no leader wrote it like this. It is replaced by a fresh one, not by what this process remembers:
     /// others may have written in between.
-    Damaged {
-        /// The least sequence of a new one.
-        seed: u64,
-    },
+    Damaged,
     /// Of another installation, or for another number of buckets: not touched.
     NotOurs,
     /// One to build upon.
@@ -50,6 +44,9 @@ pub struct Leader {
     pub map: Known,
     /// The greatest sequence ever met.
     pub highest: u64,
+    /// The Unix time in seconds, of the last tick. No sequence is below it: a leader that knows nothing of an earlier map
+    /// still gives no number twice, as long as maps are written less than once per second on the whole.
+    pub unix_s: u64,
     /// The term of this leadership, once it has begun.
     pub term: u64,
     /// It has written the map in this term.
@@ -180,8 +177,8 @@ impl Leader {
                 self.reading = false;
                 self.pause_after(&Answer::Unknown, now, config);
             }
-            Event::Tick
-            | Event::Read(Kept::Member, _)
+            Event::Tick(unix_s) => self.unix_s = *unix_s,
+            Event::Read(Kept::Member, _)
             | Event::Written(Kept::Member, _)
             | Event::MapWritten(_)
             | Event::Map(..)
@@ -287,9 +284,9 @@ impl Leader {
         }
         let map = match &self.map {
             Known::Nothing | Known::NotOurs => return,
-            Known::Gone { seed } | Known::Damaged { seed } => {
-                let precondition = matches!(self.map, Known::Damaged { .. }).then_some(self.version);
-                let fresh = plan::fresh(config, self.term, self.highest.max(*seed) + 1, &self.leases);
+            Known::Gone | Known::Damaged => {
+                let precondition = (self.map == Known::Damaged).then_some(self.version);
+                let fresh = plan::fresh(config, self.term, self.unused_above() + 1, &self.leases);
                 return self.write(precondition, fresh, commands);
             }
             Known::Good(map) => Arc::clone(map),
@@ -297,7 +294,7 @@ impl Leader {
         if !self.stands(&map, config) {
             return;
         }
-        if self.listed_for != Some(self.version) && config.flaw != Some(Flaw::TrustLateLeases) {
+        if self.listed_for != Some(self.version) {
             if self.listing.is_none() {
                 self.listing = Some(self.version);
                 commands.push(Command::ListLeases);
@@ -315,6 +312,7 @@ impl Leader {
         let view = View {
             config,
             term: self.term,
+            unused_above: self.unused_above(),
             version: self.version,
             map: &map,
             leases: &self.leases,
@@ -325,6 +323,11 @@ impl Leader {
         if let Some(next) = plan::next(&view) {
             self.write(Some(self.version), next, commands);
         }
+    }
+
+    /// Every greater number was never a sequence, an epoch or a round.
+    fn unused_above(&self) -> u64 {
+        self.highest.max(self.unix_s).min(MAX_NUMBER - 1)
     }
 
     fn write(&mut self, precondition: Option<Version>, map: ShardMap, commands: &mut Vec<Command>) {

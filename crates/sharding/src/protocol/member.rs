@@ -141,7 +141,7 @@ impl Member {
                 self.leaving = true;
                 self.ending = true;
             }
-            Event::Tick
+            Event::Tick(_)
             | Event::Fence(..)
             | Event::Read(Kept::Coordinator, _)
             | Event::Written(Kept::Coordinator, _)
@@ -159,6 +159,9 @@ impl Member {
 
     /// First, whatever the event: what is past its deadline is over.
     fn stop_what_must_stop(&mut self, now: Millis, config: &Config, commands: &mut Vec<Command>) {
+        if config.flaw == Some(Flaw::ReleaseBeforeTheDrain) && self.releasing && !self.work.is_empty() {
+            return;
+        }
         let mut lost = self.keeper.lost(&config.me);
         if lost && config.flaw == Some(Flaw::ComeBackAfterTheLoss) && !self.releasing {
             self.keeper.give_up();
@@ -304,6 +307,9 @@ impl Member {
         let stopped = self.work.is_empty() || config.flaw == Some(Flaw::ReleaseBeforeTheDrain);
         // The coordinator Lease first, so that somebody else leads when this one is seen to be gone.
         let done = self.ending && stopped && !leader.holds_or_wants();
+        if self.releasing && self.keeper.held_uid.is_none() {
+            return;
+        }
         if done && self.keeper.held_uid.is_none() && self.keeper.writing.is_none() {
             self.exited = Some(Exit::Left);
             commands.push(Command::Exit(Exit::Left));

@@ -32,6 +32,8 @@ pub struct View<'a> {
     pub config: &'a Config,
     /// The term to write.
     pub term: u64,
+    /// No greater number was ever used.
+    pub unused_above: u64,
     /// The version of the map.
     pub version: Version,
     /// The map now.
@@ -83,12 +85,9 @@ pub(super) fn fresh(config: &Config, term: u64, sequence: u64, leases: &BTreeMap
 
 /// Whether a Lease has run out, by the clock of the leader.
 pub(super) fn expired(lease: &Observed, now: Millis, config: &Config) -> bool {
-    let early = match config.flaw {
-        // As if the holder's wall clock was that far behind.
-        Some(Flaw::CompareWallClocks) => config.timings.lease_ms() / 2,
-        Some(Flaw::TakeAtTheRenewDeadline) => config.timings.lease_ms() - config.timings.renew_deadline_ms(),
-        _ => 0,
-    };
+    // As if the holder's wall clock was that far behind.
+    let skew = config.flaw == Some(Flaw::CompareWallClocks);
+    let early = if skew { config.timings.lease_ms() / 2 } else { 0 };
     lease.expired(config.timings, now.saturating_add(early))
 }
 
@@ -128,7 +127,7 @@ impl<'a> Draft<'a> {
             .flat_map(|report| report.raise.values());
         let asked = asked.map(|fence| fence.0).filter(|fence| *fence < MAX_NUMBER).max();
         Self {
-            sequence: map.sequence.max(asked.unwrap_or(0)) + 1,
+            sequence: view.unused_above.max(asked.unwrap_or(0)) + 1,
             view,
             map,
             standing,
@@ -265,7 +264,9 @@ impl<'a> Draft<'a> {
             .map
             .buckets()
             .all(|bucket| matches!(self.standing_of_owner(bucket), Some(Standing::Fit | Standing::Leaving)));
-        if !settled || self.map.round.is_some() || !self.view.may_begin_a_round || self.view.drop_the_round {
+        // Whoever leaves cannot wait until a cold gainer of somebody else's buckets had its rest.
+        let hurry = self.standing.contains(&Standing::Leaving) && !self.view.drop_the_round;
+        if !settled || self.map.round.is_some() || !(self.view.may_begin_a_round || hurry) {
             return;
         }
         let target = self.target();

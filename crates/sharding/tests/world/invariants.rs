@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use sharding::Epoch;
 use sharding::map::{Expected, ShardMap};
+use sharding::protocol::Incarnation;
 
 use super::{Proc, Setup, State, World};
 
@@ -34,10 +36,13 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Looks at a state, and at the writes of the map that led to it.
-pub(crate) fn check(world: &World, setup: &Setup) -> Result<(), Violation> {
-    for (before, after) in &world.written {
-        check_write(before.as_deref(), after, setup)?;
+/// By bucket: the last epoch under which it was given to anybody, and to whom.
+pub(crate) type Given = Vec<(Epoch, Option<Incarnation>)>;
+
+/// Looks at a state, and at the writes of the map that led to it, which it takes.
+pub(crate) fn check(world: &mut World, setup: &Setup) -> Result<(), Violation> {
+    for (before, after) in std::mem::take(&mut world.written) {
+        check_write(before.as_deref(), &after, setup, &mut world.server.given)?;
     }
     for proc in &world.procs {
         check_fence(world, proc, setup)?;
@@ -57,7 +62,12 @@ pub(crate) fn check(world: &World, setup: &Setup) -> Result<(), Violation> {
     Ok(())
 }
 
-fn check_write(before: Option<&ShardMap>, after: &Arc<ShardMap>, setup: &Setup) -> Result<(), Violation> {
+fn check_write(
+    before: Option<&ShardMap>,
+    after: &Arc<ShardMap>,
+    setup: &Setup,
+    given: &mut Given,
+) -> Result<(), Violation> {
     let expected = Expected {
         installation: "here".into(),
         buckets: setup.buckets,
@@ -65,6 +75,7 @@ fn check_write(before: Option<&ShardMap>, after: &Arc<ShardMap>, setup: &Setup) 
     if after.to_spec().read(&expected).as_ref() != Ok(&**after) {
         return Err(Violation::MalformedMap);
     }
+    check_given(after, given)?;
     let Some(before) = before else { return Ok(()) };
     if after.sequence <= before.sequence {
         return Err(Violation::EpochFellOrStayed);
@@ -75,7 +86,7 @@ fn check_write(before: Option<&ShardMap>, after: &Arc<ShardMap>, setup: &Setup) 
         if new < old || new == old && !same_owner {
             return Err(Violation::EpochFellOrStayed);
         }
-        // A fresh map after a deletion gives every bucket to nobody, also those that nobody had.
+        // A fresh map in place of another gives every bucket to nobody, also those that nobody had.
         if new > old && same_owner && after.owner(bucket).is_some() && !setup.raises {
             return Err(Violation::EpochChangedAlone);
         }
@@ -83,19 +94,38 @@ fn check_write(before: Option<&ShardMap>, after: &Arc<ShardMap>, setup: &Setup) 
     Ok(())
 }
 
-/// A member works under its own epoch, or under one that is older than the map's. Frozen ones too: this is what refuses
-/// their late writes.
+/// Whoever gets a bucket gets it under an epoch above all under which it was ever given, also if the map was deleted
+/// between. Only a map that gives nothing to anybody may be older than that: a late request can bring it back.
+fn check_given(after: &ShardMap, given: &mut Given) -> Result<(), Violation> {
+    given.resize(after.owners.len(), (Epoch(0), None));
+    for (bucket, (last, to)) in after.buckets().zip(given) {
+        let (Some(owner), Some(epoch)) = (after.owner(bucket), after.epoch(bucket)) else {
+            continue;
+        };
+        if epoch < *last || epoch == *last && to.as_ref() != Some(owner) {
+            return Err(Violation::EpochFellOrStayed);
+        }
+        (*last, *to) = (epoch, Some(owner.clone()));
+    }
+    Ok(())
+}
+
+/// A member works under its own epoch, or, once another has its bucket, under one that is older than the map's. Frozen
+/// ones too: this is what refuses their late writes.
 fn check_fence(world: &World, proc: &Proc, setup: &Setup) -> Result<(), Violation> {
     let Some((_, map)) = &world.server.map else {
         return Ok(());
     };
-    if !matches!(proc.state, State::Up | State::Frozen(_)) {
+    // A backup names former owners, and members with newer epochs go on until a fresh map is in its place: it gives nothing
+    // to anybody, since nobody obeys it.
+    if world.server.restored || !matches!(proc.state, State::Up | State::Frozen(_)) {
         return Ok(());
     }
     let me = &setup.config(proc).me;
     for (bucket, epoch) in proc.may_write_in() {
         let current = map.epoch(bucket).unwrap_or(epoch);
-        if epoch > current || epoch == current && map.owner(bucket) != Some(me) {
+        let taken = map.owner(bucket).is_some_and(|owner| owner != me);
+        if taken && epoch >= current {
             return Err(Violation::FenceLetsItPass);
         }
     }

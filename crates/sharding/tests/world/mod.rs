@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod canonical;
 pub(crate) mod invariants;
 pub(crate) mod server;
 
@@ -78,8 +79,8 @@ impl Setup {
     }
 }
 
-/// A trivial assignment that moves much: the buckets go round the fit members, the greatest name first, so that a member
-/// that joins takes from all. A standby (more members than shards) takes the buckets of an unfit owner whole.
+/// A trivial assignment that moves much: the buckets go round the fit members, the last one first, so that a member that
+/// joins moves all of them. A standby (more members than shards) takes the buckets of an unfit owner whole.
 fn last_come_first_served(owners: &[Option<u16>], candidates: &[Candidate], shards: u16) -> Vec<Option<u16>> {
     let fit = |place: u16| candidates[usize::from(place)].fit;
     let places = 0..u16::try_from(candidates.len()).expect("few");
@@ -111,10 +112,7 @@ fn last_come_first_served(owners: &[Option<u16>], candidates: &[Candidate], shar
     if joined == 0 && heirs.iter().all(settled) {
         return heirs;
     }
-    active.sort_by(|a, b| {
-        let name = |place: &u16| &candidates[usize::from(*place)].incarnation;
-        name(b).cmp(name(a))
-    });
+    active.sort_unstable_by(|a, b| b.cmp(a));
     (0..owners.len())
         .map(|bucket| (!active.is_empty()).then(|| active[bucket % active.len()]))
         .collect()
@@ -122,7 +120,7 @@ fn last_come_first_served(owners: &[Option<u16>], candidates: &[Candidate], shar
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum State {
-    /// Starts after so many ticks.
+    /// Starts after so many ticks; 0: when it is told to.
     Waits(u8),
     Up,
     /// For so many turns.
@@ -131,7 +129,7 @@ pub(crate) enum State {
 }
 
 /// Which request of a turn a fault hits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Target {
     Member,
     Coordinator,
@@ -164,6 +162,8 @@ pub(crate) struct Proc {
     pub(crate) late_leases: Option<u8>,
     /// Answers on their way, since so many turns, and when their requests were sent, if they renew the member Lease.
     pub(crate) answers: Vec<(u8, Event, Option<Millis>)>,
+    /// Answers that have arrived and were not looked at yet.
+    pub(crate) arrived: Vec<Event>,
     /// When, by its clock, the last accepted renewal of its member Lease was sent. The world keeps its own account.
     pub(crate) renewed_from: Option<Millis>,
 }
@@ -179,6 +179,7 @@ impl Proc {
             late_map: None,
             late_leases: None,
             answers: Vec::new(),
+            arrived: Vec::new(),
             renewed_from: None,
         }
     }
@@ -218,7 +219,8 @@ pub(crate) struct Packet {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct World {
     pub(crate) server: Server,
-    pub(crate) procs: Vec<Proc>,
+    /// Shared between worlds, since most of them do not change in a step.
+    pub(crate) procs: Vec<Arc<Proc>>,
     pub(crate) net: Vec<Packet>,
     /// The last writes of the map, for the invariants: before and after.
     pub(crate) written: Vec<(Option<Arc<ShardMap>>, Arc<ShardMap>)>,
@@ -250,22 +252,27 @@ impl World {
         Self {
             server: Server::default(),
             procs: procs
-                .map(|(slot, ticks)| Proc::new(slot, 0, State::Waits(*ticks)))
+                .map(|(slot, ticks)| Arc::new(Proc::new(slot, 0, State::Waits(*ticks))))
                 .collect(),
             net: Vec::new(),
             written: Vec::new(),
         }
     }
 
+    /// A process, to be changed.
+    pub(crate) fn proc(&mut self, slot: usize) -> &mut Proc {
+        Arc::make_mut(&mut self.procs[slot])
+    }
+
     /// One true second passes.
     pub(crate) fn pass(&mut self, setup: &Setup) {
         for proc in &mut self.procs {
+            let proc = Arc::make_mut(proc);
             proc.clock += setup.rates[proc.slot];
-            if let State::Waits(ticks) = &mut proc.state {
-                *ticks = ticks.saturating_sub(1);
-                if *ticks == 0 {
-                    proc.state = State::Up;
-                }
+            match &mut proc.state {
+                State::Waits(1) => proc.state = State::Up,
+                State::Waits(ticks) => *ticks = ticks.saturating_sub(1),
+                State::Up | State::Frozen(_) | State::Gone => {}
             }
         }
     }
@@ -273,24 +280,29 @@ impl World {
     pub(crate) fn restart(&mut self, slot: usize) {
         let clock = self.procs[slot].clock;
         let nonce = self.procs[slot].nonce + 1;
-        self.procs[slot] = Proc::new(slot, nonce, State::Up);
-        self.procs[slot].clock = clock;
+        let mut proc = Proc::new(slot, nonce, State::Up);
+        proc.clock = clock;
+        self.procs[slot] = Arc::new(proc);
     }
 
     /// All that a process does at one moment: news, time, and its requests until it has no more. Returns what it was told
     /// and what it did.
     pub(crate) fn turn(&mut self, slot: usize, turn: Turn, setup: &Setup) -> Vec<(Event, Vec<Command>)> {
         let mut events = self.news(slot, turn);
+        for answer in self.proc(slot).arrived.drain(..).rev() {
+            events.push_front(answer);
+        }
         let mut log = Vec::new();
         let mut mishap = turn.mishap;
         while let Some(event) = events.pop_front() {
-            let proc = &mut self.procs[slot];
+            let proc = self.proc(slot);
             let config = setup.config(proc);
-            let (process, commands) = protocol::step(proc.process.clone(), &event, proc.clock, config);
+            let process = std::mem::replace(&mut proc.process, Process::new(0));
+            let (process, commands) = protocol::step(process, &event, proc.clock, config);
             proc.process = process;
             for command in &commands {
                 if let Command::Exit(_) = command {
-                    self.procs[slot].state = State::Gone;
+                    self.proc(slot).state = State::Gone;
                     log.push((event, commands));
                     return log;
                 }
@@ -328,7 +340,7 @@ impl World {
             }
             Some(Mishap::Unanswered) => unanswered(command),
             Some(Mishap::Slow) => {
-                self.procs[slot].answers.push((0, answer, sent));
+                self.proc(slot).answers.push((0, answer, sent));
                 None
             }
             Some(Mishap::Delayed) => unreachable!("returned above"),
@@ -337,7 +349,7 @@ impl World {
 
     fn account(&mut self, slot: usize, answer: &Event, sent: Option<Millis>) {
         if let (Event::Written(Kept::Member, Answer::Accepted { .. }), Some(sent)) = (answer, sent) {
-            self.procs[slot].renewed_from = Some(sent);
+            self.proc(slot).renewed_from = Some(sent);
         }
     }
 
@@ -369,28 +381,15 @@ impl World {
         if member.prepared != member.warm {
             events.push_back(Event::Warm(member.prepared));
         }
-        events.push_back(Event::Tick);
+        events.push_back(Event::Tick(self.server.highest));
         events
     }
 
-    /// An answer that was on its way arrives, before anything else happens to its receiver.
-    pub(crate) fn arrive(&mut self, slot: usize, index: usize, setup: &Setup) {
-        let (_, answer, sent) = self.procs[slot].answers.remove(index);
+    /// An answer that was on its way will be the first thing that its receiver learns in its next turn.
+    pub(crate) fn arrive(&mut self, slot: usize, index: usize) {
+        let (_, answer, sent) = self.proc(slot).answers.remove(index);
         self.account(slot, &answer, sent);
-        let mut events = VecDeque::from([answer]);
-        while let Some(event) = events.pop_front() {
-            let proc = &mut self.procs[slot];
-            let config = setup.config(proc);
-            let (process, commands) = protocol::step(proc.process.clone(), &event, proc.clock, config);
-            proc.process = process;
-            for command in &commands {
-                if let Command::Exit(_) = command {
-                    self.procs[slot].state = State::Gone;
-                    return;
-                }
-                events.extend(self.request(slot, command, None, setup));
-            }
-        }
+        self.proc(slot).arrived.push(answer);
     }
 
     /// A delayed request arrives; its sender does not hear of it.

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sharding::map::ShardMap;
+use sharding::map::{MapError, ShardMap};
 use sharding::protocol::leader::Leader;
 use sharding::protocol::{Answer, Command, Event, Kept, Lease, LeaseList, LeaseRecord, Version};
+
+use super::invariants::Given;
 
 /// A precondition that can be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,12 +29,16 @@ pub(crate) struct Server {
     pub(crate) coordinator_version: u64,
     pub(crate) map: Option<(Version, Arc<ShardMap>)>,
     pub(crate) map_version: u64,
+    /// Somebody edited the map: its seal is broken.
+    pub(crate) edited: bool,
+    /// The map is an old one, from a backup.
+    pub(crate) restored: bool,
     /// The map before the last one.
     pub(crate) old: Option<(Version, Arc<ShardMap>)>,
-    /// What a wall clock would give as the seed of a new map: nothing greater was ever used.
+    /// What a wall clock shows: nothing greater was ever used.
     pub(crate) highest: u64,
-    /// The last map that was deleted, for the invariants.
-    pub(crate) deleted: Option<Arc<ShardMap>>,
+    /// By bucket: the last epoch under which it was given to anybody, and to whom. For the invariants.
+    pub(crate) given: Given,
 }
 
 type Writes = Vec<(Option<Arc<ShardMap>>, Arc<ShardMap>)>;
@@ -89,10 +95,32 @@ impl Server {
     }
 
     pub(crate) fn delete_map(&mut self) {
-        if let Some((_, map)) = self.map.take() {
-            self.map_version += 1;
-            self.deleted = Some(map);
+        self.map = None;
+        self.edited = false;
+        self.restored = false;
+        self.map_version += 1;
+    }
+
+    pub(crate) fn delete_lease(&mut self, name: &str) {
+        self.lease_version += 1;
+        self.leases.remove(name);
+    }
+
+    pub(crate) fn edit_map(&mut self) {
+        self.map_version += 1;
+        self.edited = true;
+        if let Some((version, _)) = &mut self.map {
+            *version = Version(self.map_version);
         }
+    }
+
+    /// A backup of the map alone is restored.
+    pub(crate) fn restore_map(&mut self) {
+        self.map_version += 1;
+        self.edited = false;
+        self.restored = true;
+        let old = self.old.as_ref().map(|(_, map)| Arc::clone(map));
+        self.map = old.map(|map| (Version(self.map_version), map));
     }
 
     /// What the watches of the Leases have to tell.
@@ -101,6 +129,12 @@ impl Server {
         for (name, lease) in &self.leases {
             if known.leases.get(name).is_none_or(|known| known.at < lease.version) {
                 events.push(Event::MemberLease(Arc::clone(name), Some(lease.clone()), lease.version));
+            }
+        }
+        let now = Version(self.lease_version);
+        for (name, lease) in &known.leases {
+            if lease.lease.is_some() && lease.at < now && !self.leases.contains_key(name) {
+                events.push(Event::MemberLease(Arc::clone(name), None, now));
             }
         }
         if let Some(lease) = &self.coordinator
@@ -125,8 +159,9 @@ impl Server {
 
     fn map_event(&self) -> Event {
         match &self.map {
+            Some((version, _)) if self.edited => Event::MapDamaged(*version, MapError::Edited),
             Some((version, map)) => Event::Map(*version, Arc::clone(map)),
-            None => Event::MapGone(Version(self.map_version), self.highest),
+            None => Event::MapGone(Version(self.map_version)),
         }
     }
 
@@ -168,10 +203,10 @@ impl Server {
         }
         self.map_version += 1;
         self.highest = self.highest.max(map.sequence);
-        let before = self.map.replace((Version(self.map_version), Arc::clone(map)));
-        let earlier = before.as_ref().map(|(_, map)| Arc::clone(map)).or(self.deleted.take());
-        writes.push((earlier, Arc::clone(map)));
-        self.old = before;
+        self.edited = false;
+        self.restored = false;
+        self.old = self.map.replace((Version(self.map_version), Arc::clone(map)));
+        writes.push((self.old.as_ref().map(|(_, map)| Arc::clone(map)), Arc::clone(map)));
         accepted(self.map_version)
     }
 }

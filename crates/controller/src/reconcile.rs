@@ -201,11 +201,15 @@ async fn converge(
         let admin = ChildRef::new(Kind::Secret, api::names::secret_admin(&subject.name));
         (Some(admin), ApplyError::Credentials(spoilt))
     });
-    let failure = last.applied.failure().or(spoilt.as_ref()).map(|(child, error)| Failure {
-        child: child.clone(),
-        message: crate::watch::chain(error),
-        permanent: matches!(error, ApplyError::Api(ApiError::Invalid { .. })),
-    });
+    let failure = last
+        .applied
+        .failure()
+        .or(spoilt.as_ref())
+        .map(|(child, error)| Failure {
+            child: child.clone(),
+            message: crate::watch::chain(error),
+            permanent: matches!(error, ApplyError::Api(ApiError::Invalid { .. })),
+        });
     let progress = Progress {
         generation: database.generation(),
         refusal: verdict.refusal(),

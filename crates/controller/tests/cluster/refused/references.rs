@@ -185,7 +185,10 @@ async fn an_administrators_secret_without_its_salt_is_told_and_stops_nothing_els
     })
     .await;
     let now = bed.child(Kind::Secret, "orders-config-secret").await.expect("kept");
-    assert_eq!(now["metadata"]["resourceVersion"], rendered["metadata"]["resourceVersion"]);
+    assert_eq!(
+        now["metadata"]["resourceVersion"],
+        rendered["metadata"]["resourceVersion"]
+    );
 
     spoil(salt).await;
     bed.condition("orders", "Applied", "True").await;

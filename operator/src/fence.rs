@@ -116,7 +116,7 @@ impl Policy {
         if self.without_map != WithoutMap::NotAsked {
             spec["paramKind"] = json!({"apiVersion": sharding::crd::API_VERSION, "kind": sharding::crd::KIND});
         }
-        self.object("ValidatingAdmissionPolicy", spec)
+        self.object("ValidatingAdmissionPolicy", &spec)
     }
 
     fn binding(&self) -> Value {
@@ -129,10 +129,10 @@ impl Policy {
         if let Some(action) = action {
             spec["paramRef"] = json!({"name": sharding::crd::MAP_NAME, "parameterNotFoundAction": action});
         }
-        self.object("ValidatingAdmissionPolicyBinding", spec)
+        self.object("ValidatingAdmissionPolicyBinding", &spec)
     }
 
-    fn object(&self, kind: &str, spec: Value) -> Value {
+    fn object(&self, kind: &str, spec: &Value) -> Value {
         json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": kind,

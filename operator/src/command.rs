@@ -56,7 +56,15 @@ Exit codes: 0 accepted, 1 refused by a rule, 2 error.";
 const CRDS_EXAMPLES: &str = "\
 Examples:
   database-operator crds | kubectl apply --server-side -f -
-      Installs or updates the definition of Databases";
+      Installs or updates the definition of Databases
+  database-operator crds --with-fence | kubectl apply --server-side -f -
+      Also what several replicas need: the map of who owns what, and policies by which the API
+      server refuses writes of a replica whose ownership is over. They judge the service account
+      database-operator in the namespace of that name, where the operator's label is, and nobody else
+  database-operator crds --with-fence --service-account ops:database-operator
+      For another service account
+  database-operator crds --with-fence --user developer
+      For a user, to run the operator on a workstation";
 
 const RBAC_EXAMPLES: &str = "\
 Examples:
@@ -81,9 +89,9 @@ pub(crate) enum Command {
     /// Show what would be made of a manifest, or done about it
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(PlanArguments),
-    /// Print the definition of Databases, as a manifest
+    /// Print the definition of Databases, and what fences replicas, as manifests
     #[command(after_help = CRDS_EXAMPLES)]
-    Crds,
+    Crds(CrdsArguments),
     /// Print the permissions that the operator needs, as manifests
     #[command(after_help = RBAC_EXAMPLES)]
     Rbac(RbacArguments),
@@ -149,6 +157,28 @@ pub(crate) enum PlanOutput {
     Json,
 }
 
+/// Arguments of `crds`.
+#[derive(Debug, Args)]
+pub(crate) struct CrdsArguments {
+    /// Also print the definition of the ShardMap, the policies that refuse stale writes, and a FlowSchema
+    #[arg(long)]
+    pub with_fence: bool,
+
+    /// Service account of the replicas. Default: database-operator:database-operator
+    #[arg(long, value_name = "NAMESPACE:NAME", value_parser = Subject::service_account, requires = "with_fence")]
+    pub service_account: Option<Subject>,
+
+    /// User of the replicas, if they have no service account
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_parser = user,
+        requires = "with_fence",
+        conflicts_with = "service_account"
+    )]
+    pub user: Option<Subject>,
+}
+
 /// Arguments of `rbac`.
 #[derive(Debug, Args)]
 pub(crate) struct RbacArguments {
@@ -182,16 +212,20 @@ pub(crate) enum VersionOutput {
     Json,
 }
 
+impl CrdsArguments {
+    /// Whose writes are fenced, if they are to be.
+    pub(crate) fn fenced(self) -> Option<Subject> {
+        let subject = self.service_account.or(self.user).unwrap_or_default();
+        self.with_fence.then_some(subject)
+    }
+}
+
 impl RbacArguments {
     /// Who gets the permissions.
     pub(crate) fn subjects(&self) -> Vec<Subject> {
         let mut subjects = [self.service_account.as_slice(), self.user.as_slice()].concat();
         if subjects.is_empty() {
-            let name = "database-operator".to_owned();
-            subjects.push(Subject::ServiceAccount {
-                namespace: name.clone(),
-                name,
-            });
+            subjects.push(Subject::default());
         }
         subjects
     }

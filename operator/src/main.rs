@@ -1,12 +1,13 @@
 //! The command line of the database operator: `main` is a table from command to function.
 //!
 //! Read in this order: [`command`] (what can be asked for), [`config`] (what `run` can be told), [`run`](mod@run) (what
-//! surrounds the controller), [`connect`], [`plan`], [`rbac`], [`version`].
+//! surrounds the controller), [`connect`], [`plan`], [`rbac`], [`fence`], [`version`].
 
 mod catalogue;
 mod command;
 mod config;
 mod connect;
+mod fence;
 mod names;
 mod plan;
 mod rbac;
@@ -36,7 +37,11 @@ fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
         Command::Run(arguments) => run(arguments),
         Command::Plan(arguments) => plan_manifest(&arguments),
-        Command::Crds => print(&api::crd_yaml()),
+        Command::Crds(arguments) => print(
+            &arguments
+                .fenced()
+                .map_or_else(api::crd_yaml, |user| fence::manifests(&user)),
+        ),
         Command::Rbac(arguments) => print(&rbac::manifests(&arguments.namespaces, &arguments.subjects())),
         Command::Version(arguments) => print(&version_text(arguments.output)),
     };

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use serde_json::{Value, json};
+
 use crate::names;
 
 /// What may be done with some resources.
@@ -145,6 +147,17 @@ pub(crate) enum Subject {
     User(String),
 }
 
+impl Default for Subject {
+    /// What the chart installs.
+    fn default() -> Self {
+        let name = "database-operator".to_owned();
+        Self::ServiceAccount {
+            namespace: name.clone(),
+            name,
+        }
+    }
+}
+
 impl Subject {
     /// Reads `NAMESPACE:NAME`.
     pub(crate) fn service_account(text: &str) -> Result<Self, String> {
@@ -156,6 +169,24 @@ impl Subject {
                 })
             }
             _ => Err("expected NAMESPACE:NAME, for example database-operator:database-operator".to_owned()),
+        }
+    }
+
+    /// As the API server's authentication names it.
+    pub(crate) fn username(&self) -> String {
+        match self {
+            Self::ServiceAccount { namespace, name } => format!("system:serviceaccount:{namespace}:{name}"),
+            Self::User(name) => name.clone(),
+        }
+    }
+
+    /// As a FlowSchema names it.
+    pub(crate) fn flow(&self) -> Value {
+        match self {
+            Self::ServiceAccount { namespace, name } => {
+                json!({"kind": "ServiceAccount", "serviceAccount": {"namespace": namespace, "name": name}})
+            }
+            Self::User(name) => json!({"kind": "User", "user": {"name": name}}),
         }
     }
 
@@ -262,7 +293,7 @@ fn list(items: &[&str]) -> String {
 
 /// A JSON string is a YAML string, whatever it holds.
 fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    Value::from(text).to_string()
 }
 
 #[cfg(test)]

@@ -85,6 +85,12 @@ fn what_is_unknown_is_refused() {
         (&["rbac", "--namespaces", "Shop"], "small letters"),
         (&["rbac", "--service-account", "shop"], "NAMESPACE:NAME"),
         (&["rbac", "--user", ""], "a user has a name"),
+        (&["crds", "--user", "developer"], "--with-fence"),
+        (&["crds", "--with-fence", "--service-account", "shop"], "NAMESPACE:NAME"),
+        (
+            &["crds", "--with-fence", "--service-account", "a:b", "--user", "c"],
+            "cannot be used with",
+        ),
     ] {
         let errors = refused(&output(arguments));
         assert!(errors.contains(word), "{arguments:?}: {word:?} is missing in: {errors}");
@@ -101,6 +107,36 @@ fn the_definition_of_databases_is_the_generated_one() {
         .map(|document| document["metadata"]["name"].as_str())
         .collect();
     assert_eq!(names, [Some("databases.intent.example.com")]);
+}
+
+#[test]
+fn the_fence_is_for_one_user() {
+    let arguments = ["crds", "--with-fence", "--user", "system: \"x\" #1"];
+    golden(
+        "fence/for_a_user.yaml",
+        &without_definitions(&printed(&output(&arguments))),
+    );
+    let account = printed(&output(&["crds", "--with-fence", "--service-account", "ops:runner"]));
+    assert!(account.contains("system:serviceaccount:ops:runner"), "{account}");
+    // What is applied without the fence is applied with it.
+    assert!(account.contains(&api::crd_yaml()));
+    assert_eq!(
+        printed(&output(&["crds", "--with-fence"])),
+        printed(&output(&[
+            "crds",
+            "--with-fence",
+            "--service-account",
+            "database-operator:database-operator"
+        ]))
+    );
+}
+
+/// Policies, bindings and the FlowSchema of what `crds` prints; the definitions have files of their own.
+fn without_definitions(text: &str) -> String {
+    let documents = text
+        .split("---\n")
+        .filter(|document| !document.contains("kind: CustomResourceDefinition"));
+    documents.collect::<Vec<_>>().join("---\n")
 }
 
 /// `database-operator crds | head -1` must not end in a panic.

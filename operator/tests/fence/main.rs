@@ -14,7 +14,7 @@ mod support;
 use devcluster::ClusterError;
 use planner::child::Kind;
 
-use support::{NAMESPACE, Server, child, printed, refused, skip, until};
+use support::{NAMESPACE, NO_MAP, Server, child, printed, refused, skip, until};
 
 const REPLICA: &str = "--serviceaccount=ops:database-operator";
 const ACCOUNT: [&str; 2] = ["--service-account", "ops:database-operator"];
@@ -43,6 +43,7 @@ fn the_api_server_fences() {
 
     map::put(&server, 10);
     rules::the_map_counts_for_what_the_new_owner_has_not_touched(&server);
+    rules::a_patch_without_a_fence_passes_by_the_one_that_stands_there(&server);
     rules::a_status_is_fenced_by_its_own_field(&server);
     deletion::a_deletion_needs_its_stamp_and_its_precondition(&server);
     rules::nobody_else_is_judged(&server);
@@ -88,7 +89,7 @@ fn install(server: &Server) {
     let canary = child(Kind::ConfigMap, "canary", Some("1"));
     let replica = server.replica();
     until("the policies are in force", || replica.try_create(&canary).is_err());
-    refused(&replica.try_create(&canary), "no params found");
+    refused(&replica.try_create(&canary), NO_MAP);
 }
 
 /// The API server says by which schema it let a request in.

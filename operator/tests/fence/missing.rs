@@ -5,7 +5,7 @@ use planner::child::Kind;
 use serde_json::json;
 
 use crate::map;
-use crate::support::{NAMESPACE, Server, accepted, child, named, refused, until};
+use crate::support::{NAMESPACE, NO_MAP, Server, accepted, child, named, refused, until};
 
 /// The map is deleted.
 pub(crate) fn without_a_map(server: &Server) {
@@ -20,7 +20,7 @@ pub(crate) fn without_a_map(server: &Server) {
         Kind::StatefulSet,
         Kind::Service,
     ] {
-        refused(&replica.try_create(&child(kind, "late", Some("10"))), "no params found");
+        refused(&replica.try_create(&child(kind, "late", Some("10"))), NO_MAP);
     }
     // What exists is still judged by its own fence, and by its version.
     let object = named(Kind::Secret, "born");
@@ -43,10 +43,7 @@ pub(crate) fn without_a_map(server: &Server) {
     let database = server.must(&["get", "-n", NAMESPACE, "databases", "-o", "name"], "");
     accepted(&somebody.merge(database.trim(), &json!({"metadata": {"labels": {"edited": "true"}}})));
     // The one thing of others that is refused: to create what bears our label.
-    refused(
-        &somebody.try_create(&child(Kind::Secret, "late", None)),
-        "no params found",
-    );
+    refused(&somebody.try_create(&child(Kind::Secret, "late", None)), NO_MAP);
 }
 
 /// The definition is deleted as well: an API server that runs goes on as without a map.

@@ -131,9 +131,9 @@ pub(crate) fn ours_without_its_label_is_repaired(server: &Server) {
         "name": found["items"][0]["metadata"]["name"], "uid": found["items"][0]["metadata"]["uid"],
     });
 
-    let mut owned = child(Kind::Service, "owned", Some("5"));
-    owned["metadata"]["ownerReferences"] = json!([owner]);
-    accepted(&replica.create(&owned));
+    let mut service = child(Kind::Service, "owned", Some("5"));
+    service["metadata"]["ownerReferences"] = json!([owner]);
+    accepted(&replica.create(&service));
     let mut managed = child(Kind::PersistentVolumeClaim, "managed", Some("5"));
     managed["metadata"]["labels"]["app.kubernetes.io/managed-by"] = json!("database-operator");
     accepted(&replica.create(&managed));
@@ -165,6 +165,12 @@ pub(crate) fn ours_without_its_label_is_repaired(server: &Server) {
     let stale = json!({"metadata": {"labels": {BUCKET_LABEL: BUCKET}, "annotations": {FENCE: "4"}}});
     refused(&replica.merge(&object, &stale), "epoch 4 is older than the");
     accepted(&replica.merge(&object, &repaired));
+}
+
+/// Why every request must carry its fence: the API server judges the object as it will be.
+pub(crate) fn a_patch_without_a_fence_passes_by_the_one_that_stands_there(server: &Server) {
+    let change = json!({"metadata": {"labels": {"changed": "without"}}});
+    accepted(&server.replica().merge(&named(Kind::Service, "born"), &change));
 }
 
 /// The map has moved on to 10, the objects are still as the last owner left them.

@@ -185,9 +185,13 @@ impl Node {
             .into_iter()
             .filter(|target| only.is_none_or(|only| only == *target))
         {
-            mishaps.extend(
-                [Mishap::Delayed, Mishap::Unanswered, Mishap::Slow].map(|mishap| Choice::Mishap(target, mishap)),
-            );
+            // A request that is applied while its answer is lost is one that was delayed for no time. A list changes nothing.
+            let lost = if target == Target::List {
+                Mishap::Unanswered
+            } else {
+                Mishap::Delayed
+            };
+            mishaps.extend([lost, Mishap::Slow].map(|mishap| Choice::Mishap(target, mishap)));
         }
         mishaps
     }
@@ -238,6 +242,7 @@ impl Node {
                 );
             }
         }
+        self.world.forget_hopeless(setup);
     }
 
     fn fail(&mut self, fault: Fault, setup: &Setup) {

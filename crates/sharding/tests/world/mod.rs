@@ -401,6 +401,15 @@ impl World {
             .apply(from, &packet.request, setup.without, &mut self.written);
     }
 
+    /// Forgets delayed requests that can never be applied: they make states different that are not.
+    pub(crate) fn forget_hopeless(&mut self, setup: &Setup) {
+        if setup.without.is_none() {
+            let server = &self.server;
+            self.net
+                .retain(|packet| !server.is_hopeless(NAMES[packet.from], &packet.request));
+        }
+    }
+
     /// Every bucket is worked on by its owner, and nothing is under way.
     pub(crate) fn settled(&self, setup: &Setup) -> bool {
         let Some((_, map)) = &self.server.map else { return false };

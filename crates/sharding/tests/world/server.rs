@@ -101,6 +101,21 @@ impl Server {
         self.map_version += 1;
     }
 
+    /// Whether a request can never be applied any more: its object has a newer version than its precondition. The map
+    /// alone can be deleted, so the creation of one always has hope.
+    pub(crate) fn is_hopeless(&self, from: &str, command: &Command) -> bool {
+        let newer = |version: Option<Version>, precondition: &Option<Version>| version != *precondition;
+        let lease = |name: &str| self.leases.get(name).map(|lease| lease.version);
+        let coordinator = || self.coordinator.as_ref().map(|lease| lease.version);
+        match command {
+            Command::Write(Kept::Member, precondition, _) => newer(lease(from), precondition),
+            Command::Write(Kept::Coordinator, precondition, _) => newer(coordinator(), precondition),
+            Command::Take(name, precondition, _) => newer(lease(name), &Some(*precondition)),
+            Command::WriteMap(Some(precondition), _) => self.map_version != precondition.0,
+            _ => false,
+        }
+    }
+
     pub(crate) fn delete_lease(&mut self, name: &str) {
         self.lease_version += 1;
         self.leases.remove(name);

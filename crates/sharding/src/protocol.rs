@@ -266,6 +266,10 @@ pub fn step(mut process: Process, event: &Event, now: Millis, config: &Config) -
             leader.learn(*version, Known::Gone);
             member.accept(*version, None, config);
         }
+        // Before the answer counts: whether it ends a time without a valid Lease.
+        Event::Written(Kept::Member, Answer::Accepted { .. }) if !member.keeper.valid(config.timings, now) => {
+            leader.count_anew(now);
+        }
         _ => {}
     }
     leader.step(event, now, config, member, &mut commands);

@@ -101,6 +101,14 @@ impl Leader {
         self.map = map;
     }
 
+    /// This process could not renew for a while. Perhaps nobody could, so that none of the others was seen to renew: what
+    /// was counted against them meanwhile does not count, or the first to come back would take all their Leases.
+    pub(super) fn count_anew(&mut self, now: Millis) {
+        for lease in self.leases.values_mut() {
+            lease.changed_ms = now;
+        }
+    }
+
     /// Takes in the answer to a write of the map, and returns what was accepted.
     pub(super) fn map_written(
         &mut self,

@@ -1,0 +1,259 @@
+//! The loop: an event, a step, and what follows from it.
+//!
+//! Within one step the order is: what may start ([`Served`]), then orders to the program, then requests. So nobody starts
+//! work in a bucket after its drain was ordered, and nothing is reported before it is true.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sharding::Bucket;
+use sharding::protocol::{self, Command, Config, Event, Exit, Process};
+use sharding::timing::Millis;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::client::Clients;
+use crate::clock::Clocks;
+use crate::deadline;
+use crate::handle::{Fleet, Order, Orders, Served, Stopped, Told};
+use crate::requests::Requests;
+use crate::watch as watches;
+
+/// What a member needs.
+pub struct Settings {
+    /// Its own clients.
+    pub clients: Clients,
+    /// The operator's namespace, where the Leases are.
+    pub namespace: String,
+    /// Of the protocol. Each start of a process needs a new incarnation.
+    pub protocol: Config,
+    /// Its share, to begin with.
+    pub weight: u32,
+    /// The time.
+    pub clocks: Clocks,
+}
+
+/// The program dropped the orders: nobody would stop the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("nobody takes the orders of the fleet any more; the Lease is left to run out")]
+pub struct Abandoned;
+
+/// One member of the fleet.
+pub struct Driver {
+    process: Process,
+    config: Arc<Config>,
+    clocks: Clocks,
+    requests: Requests,
+    clients: Clients,
+    namespace: String,
+    /// Kept, so that the channel never closes.
+    sender: mpsc::UnboundedSender<Told>,
+    events: mpsc::UnboundedReceiver<Told>,
+    orders: mpsc::UnboundedSender<Order>,
+    served: watch::Sender<Served>,
+    tasks: JoinSet<()>,
+    /// When time was told last.
+    ticked: Option<Millis>,
+    /// Which order to drain a bucket counts: the last one, unless it was taken up again since.
+    draining: BTreeMap<Bucket, u64>,
+    drains: u64,
+}
+
+impl Driver {
+    /// A member that begins when it is [run](Self::run), what the program holds of it, and its orders.
+    #[must_use]
+    pub fn new(settings: Settings) -> (Self, Fleet, Orders) {
+        let config = Arc::new(settings.protocol);
+        let (sender, events) = mpsc::unbounded_channel();
+        let (orders, taken) = mpsc::unbounded_channel();
+        let (served, shown) = watch::channel(Served::default());
+        let fleet = Fleet {
+            me: config.me.clone(),
+            served: shown,
+            events: sender.clone(),
+            clocks: settings.clocks,
+        };
+        let driver = Self {
+            process: Process::new(settings.weight),
+            requests: Requests::new(&settings.clients, &settings.namespace, &config, settings.clocks),
+            config,
+            clocks: settings.clocks,
+            clients: settings.clients,
+            namespace: settings.namespace,
+            sender,
+            events,
+            orders,
+            served,
+            tasks: JoinSet::new(),
+            ticked: None,
+            draining: BTreeMap::new(),
+            drains: 0,
+        };
+        (driver, fleet, taken)
+    }
+
+    /// Runs until the member has nothing left to do.
+    pub async fn run(mut self) -> Result<Exit, Abandoned> {
+        let (member, timings) = (&self.config.me, self.config.timings);
+        tracing::info!(%member, %timings, "joining the fleet");
+        self.watch();
+        loop {
+            let event = self.next().await;
+            if let Some(exit) = self.step(&event).await? {
+                let (member, term) = (&self.config.me, self.term());
+                tracing::info!(%member, term, ?exit, "leaving the fleet");
+                return Ok(exit);
+            }
+            while self.tasks.try_join_next().is_some() {}
+        }
+    }
+
+    fn watch(&mut self) {
+        let (clients, config, events) = (self.clients.clone(), Arc::clone(&self.config), self.sender.clone());
+        self.tasks
+            .spawn(watches::leases(clients, self.namespace.clone(), config, events));
+        let (clients, config, events) = (self.clients.clone(), Arc::clone(&self.config), self.sender.clone());
+        self.tasks.spawn(watches::map(clients, config, events));
+    }
+
+    async fn next(&mut self) -> Event {
+        loop {
+            let now = (self.clocks.boot)();
+            // Also when there is always something else to do; and first of all.
+            let due = self.ticked.map_or(0, |at| at + self.config.timings.retry_ms());
+            let wait = deadline::next(&self.process, now, &self.config)
+                .min(due)
+                .saturating_sub(now);
+            if wait == 0 {
+                return self.tick(now);
+            }
+            match tokio::time::timeout(Duration::from_millis(wait), self.events.recv()).await {
+                Ok(Some(Told::Event(event))) => return event,
+                Ok(Some(Told::Idle(drain, bucket))) if self.draining.get(&bucket) == Some(&drain) => {
+                    return Event::Idle(bucket);
+                }
+                // It was taken up again meanwhile.
+                Ok(Some(Told::Idle(..))) => {}
+                // None cannot be: the driver itself holds a sender.
+                Ok(None) | Err(_) => return self.tick((self.clocks.boot)()),
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Millis) -> Event {
+        self.ticked = Some(now);
+        Event::Tick(self.clocks.unix_s())
+    }
+
+    async fn step(&mut self, event: &Event) -> Result<Option<Exit>, Abandoned> {
+        let now = (self.clocks.boot)();
+        let process = std::mem::replace(&mut self.process, Process::new(0));
+        let commands;
+        (self.process, commands) = protocol::step(process, event, now, &self.config);
+        self.publish(now);
+        let (mut drains, mut starts, mut opens, mut requests) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut abort, mut exit) = (false, None);
+        for command in commands {
+            self.tell(&command);
+            match command {
+                Command::Start(bucket, epoch) => {
+                    self.draining.remove(&bucket);
+                    starts.push((bucket, epoch));
+                }
+                Command::Drain(bucket) => {
+                    self.draining.insert(bucket, self.drains);
+                    drains.push(bucket);
+                }
+                Command::Prepare(round, buckets) => opens.push(Order::Open(round, buckets)),
+                Command::Abort => abort = true,
+                Command::Exit(how) => exit = Some(how),
+                Command::Refuse(_) => {}
+                Command::Read(_)
+                | Command::Write(..)
+                | Command::Take(..)
+                | Command::ListLeases
+                | Command::WriteMap(..)
+                | Command::ReadMap => requests.push(command),
+            }
+        }
+        if abort {
+            self.abort().await?;
+        }
+        if !drains.is_empty() {
+            self.order(Order::Drain(self.drains, drains))?;
+            self.drains += 1;
+        }
+        if !starts.is_empty() {
+            self.order(Order::Serve(starts))?;
+        }
+        for open in opens {
+            self.order(open)?;
+        }
+        for request in requests {
+            let (requests, answers) = (self.requests.clone(), self.sender.clone());
+            self.tasks.spawn(async move {
+                if let Some(event) = requests.carry_out(request).await {
+                    // Nobody waits for it only when the driver has ended.
+                    let _ = answers.send(Told::Event(event));
+                }
+            });
+        }
+        Ok(exit)
+    }
+
+    /// Waits until nothing runs any more. A program that does not stop must not go on holding a Lease either, so this may
+    /// take for ever: then the Lease runs out, and the fence refuses what still runs.
+    async fn abort(&self) -> Result<(), Abandoned> {
+        let (token, mut stopped) = Stopped::new();
+        self.order(Order::Abort(token))?;
+        let patience = Duration::from_secs(1);
+        while tokio::time::timeout(patience, &mut stopped).await.is_err() {
+            let (member, term) = (&self.config.me, self.term());
+            tracing::error!(%member, term, "work goes on although it was told to stop");
+        }
+        Ok(())
+    }
+
+    fn order(&self, order: Order) -> Result<(), Abandoned> {
+        self.orders.send(order).map_err(|_| Abandoned)
+    }
+
+    fn publish(&self, now: u64) {
+        let leads = self.process.leader.leads(now, &self.config);
+        let buckets = self.config.expected.buckets;
+        self.served.send_if_modified(|served| {
+            let next = Served::of(&self.process, served, leads, buckets, self.config.timings);
+            let changed = next != *served;
+            *served = next;
+            changed
+        });
+    }
+
+    fn term(&self) -> u64 {
+        self.served.borrow().term
+    }
+
+    fn tell(&self, command: &Command) {
+        let (member, term) = (&self.config.me, self.term());
+        match command {
+            Command::Start(bucket, epoch) => tracing::debug!(%member, term, %bucket, %epoch, "serving"),
+            Command::Drain(bucket) => tracing::debug!(%member, term, %bucket, "draining"),
+            Command::Prepare(round, buckets) => {
+                let buckets = buckets.len();
+                tracing::info!(%member, term, epoch = round, buckets, "getting warm for a round");
+            }
+            Command::Abort => tracing::warn!(%member, term, "all work stops: the Lease is lost or about to be"),
+            Command::Refuse(error) => tracing::error!(%member, term, %error, "the map is not obeyed"),
+            Command::Take(name, version, _) => {
+                tracing::info!(%member, term, of = %name, %version, "taking a Lease that ran out");
+            }
+            Command::WriteMap(_, map) => {
+                let round = map.round.as_ref().map(|round| (round.number, round.phase));
+                let (term, epoch, members) = (map.term, map.sequence, map.members.len());
+                tracing::info!(%member, term, epoch, members, ?round, "writing the map");
+            }
+            Command::Exit(_) | Command::Read(_) | Command::Write(..) | Command::ListLeases | Command::ReadMap => {}
+        }
+    }
+}

@@ -15,54 +15,18 @@ use api::database::{
 };
 use api::test_support::{By, Refused, good, refused};
 use api::{crd_yaml, names, strict};
-use devcluster::{Cluster, ClusterError, Options};
+use devcluster::TestBed;
 use serde_json::{Value, json};
 
 /// Path of the Databases in the API.
 const DATABASES: &str = "/apis/intent.example.com/v1/namespaces/default/databases";
 
-/// Says loudly why the test proves nothing here; on CI that is a failure.
-fn skip(reason: &str) {
-    assert!(
-        std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-        "no API server, and CI=true: {reason}"
-    );
-    // Not `eprintln!`, which is swallowed when a test passes.
-    let message = format!("\n########## SKIPPED the_api_server_agrees: {reason} ##########\n\n");
-    std::io::stderr()
-        .write_all(message.as_bytes())
-        .expect("standard error is open");
-}
-
-/// A control plane that ends with the test, however that ends.
-struct Server(Option<Cluster>);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(cluster) = self.0.take()
-            && let Err(error) = cluster.down()
-        {
-            eprintln!("the cluster was not removed: {error}");
-        }
-    }
-}
+/// A control plane, as the administrator uses it.
+struct Server(TestBed);
 
 impl Server {
-    fn up() -> Result<Self, ClusterError> {
-        let name = format!("api-test-{}", std::process::id())
-            .parse()
-            .expect("a name of a cluster");
-        let cluster = Cluster::up(&Options {
-            name,
-            nodes: None,
-            simulated_nodes: None,
-        })?;
-        Ok(Self(Some(cluster)))
-    }
-
     fn kubectl(&self, arguments: &[&str], input: &str) -> Output {
-        let cluster = self.0.as_ref().expect("the cluster is up");
-        let mut command = cluster.command("kubectl").unwrap();
+        let mut command = self.0.command("kubectl").unwrap();
         command
             .args(arguments)
             .stdin(Stdio::piped())
@@ -118,10 +82,8 @@ impl Server {
 
 #[test]
 fn the_api_server_agrees() {
-    let server = match Server::up() {
-        Ok(server) => server,
-        Err(error @ (ClusterError::NoProgram | ClusterError::Part(_))) => return skip(&error.to_string()),
-        Err(error) => panic!("{error}"),
+    let Some(server) = TestBed::up("api").map(Server) else {
+        return;
     };
     installs_the_definition(&server);
     refuses_the_table(&server);

@@ -125,7 +125,7 @@ async fn work(cx: Arc<Context>, queue: Arc<Queue<Key>>, telemetry: Telemetry) {
             Err(error) => {
                 cx.metrics.steps.record(error.step(), Outcome::Failed);
                 cx.metrics.errors.record(error.error_type(), error.step());
-                tracing::info!(database = %key, error = %watch::chain(error), "reconcile failed");
+                tracing::info!(database = %key, error = %telemetry::chain(error), "reconcile failed");
                 error.next()
             }
         };

@@ -207,7 +207,7 @@ async fn converge(
         .or(spoilt.as_ref())
         .map(|(child, error)| Failure {
             child: child.clone(),
-            message: crate::watch::chain(error),
+            message: telemetry::chain(error),
             permanent: matches!(error, ApplyError::Api(ApiError::Invalid { .. })),
         });
     let progress = Progress {

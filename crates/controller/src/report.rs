@@ -55,7 +55,7 @@ impl Reporter {
         match self.recorder.publish(&event, &database.object_ref(&())).await {
             Ok(()) => WriteOutcome::Success,
             Err(error) => {
-                let error = crate::watch::chain(&error);
+                let error = telemetry::chain(&error);
                 tracing::warn!(database = %database.name_any(), reason = note.reason, error, "event lost");
                 WriteOutcome::Error
             }

@@ -273,16 +273,5 @@ fn done(listed: &mpsc::UnboundedSender<()>) {
 }
 
 fn complain(what: &str, error: &watcher::Error) {
-    tracing::warn!(watch = what, error = %chain(error), "watch broke; it is being set up again");
-}
-
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+    tracing::warn!(watch = what, error = %telemetry::chain(error), "watch broke; it is being set up again");
 }

@@ -39,6 +39,7 @@ mod simulated;
 mod state;
 mod status;
 mod supervisor;
+mod test_bed;
 mod tools;
 
 pub use certificates::Identity;
@@ -52,4 +53,5 @@ pub use node_init::{InitError, enter, node_init};
 pub use parts::{PartError, Wanted, engine_images, prepare};
 pub use status::{NodeStatus, Status, all, components, log, status};
 pub use supervisor::{Shape, SupervisorError, supervise};
+pub use test_bed::{TestBed, skip};
 pub use tools::KUBERNETES_VERSION;

@@ -8,18 +8,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use devcluster::skip;
 use serde_json::Value;
-
-/// Says loudly why a test proves nothing here; on CI that is a failure.
-fn skip(test: &str, reason: &str) {
-    assert!(
-        std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-        "{test} cannot run, and CI=true: {reason}"
-    );
-    // Not `eprintln`: the test harness hides what a test that passes prints with it.
-    let line = format!("\n########## SKIPPED {test}: {reason} ##########\n\n");
-    std::io::stderr().write_all(line.as_bytes()).unwrap();
-}
 
 /// Why no network namespace can be made, if so.
 fn no_namespaces() -> Option<&'static str> {

@@ -94,17 +94,6 @@ impl Cause {
     }
 }
 
-/// An error with its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use kube::core::Status;
@@ -155,7 +144,7 @@ mod tests {
             cause: said(403),
         };
         assert_eq!(
-            chain(&error),
+            telemetry::chain(&error),
             "update leases/database-operator-coordinator: forbidden; is the permission missing? words"
         );
     }

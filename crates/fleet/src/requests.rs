@@ -7,10 +7,11 @@ use api::names::FIELD_MANAGER;
 use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
 use kube::api::{Api, DynamicObject, ListParams, PostParams};
 use kube::core::ObjectList;
+use sharding::crd;
 use sharding::map::ShardMap;
 use sharding::protocol::{Answer, Command, Config, Event, Kept, Lease, LeaseList, LeaseRecord, Version};
 
-use crate::answer::{Cause, RequestError, chain};
+use crate::answer::{Cause, RequestError};
 use crate::client::{ANSWER_WITHIN, Clients};
 use crate::clock::Clocks;
 use crate::lease::{self, version};
@@ -113,21 +114,21 @@ impl Requests {
     async fn write_map(&self, precondition: Option<Version>, map: &ShardMap) -> Answer {
         let object = shardmap::to_object(precondition, map);
         let replaces = precondition.is_some();
-        self.write(&self.maps, shardmap::PLURAL, shardmap::NAME, replaces, object)
+        self.write(&self.maps, crd::PLURAL, crd::MAP_NAME, replaces, object)
             .await
     }
 
     async fn read_map(&self) -> Result<Event, RequestError> {
         let read = async {
             // A list, so that there is a version even if there is no map.
-            let only = ListParams::default().fields(&format!("metadata.name={}", shardmap::NAME));
+            let only = ListParams::default().fields(&format!("metadata.name={}", crd::MAP_NAME));
             let list = self.maps.list(&only).await?;
             Ok(match list.items.first() {
                 Some(object) => shardmap::to_event(object, &self.config.expected)?,
                 None => Event::MapGone(list_version(&list)?),
             })
         };
-        self.within("list", shardmap::PLURAL, read).await
+        self.within("list", crd::PLURAL, read).await
     }
 
     async fn write<K>(
@@ -189,7 +190,7 @@ impl Requests {
     }
 
     fn complain(&self, error: &RequestError) {
-        let (member, text) = (&self.config.me, chain(error));
+        let (member, text) = (&self.config.me, telemetry::chain(error));
         if matches!(error.cause, Cause::Conflict) {
             // Somebody was first. That is how it is decided who leads.
             tracing::debug!(%member, error = text, "a request of the protocol met a conflict");

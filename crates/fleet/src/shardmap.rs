@@ -6,17 +6,11 @@ use api::names;
 use kube::api::DynamicObject;
 use kube::core::{ApiResource, ObjectMeta, TypeMeta};
 use serde_json::{Value, json};
+use sharding::crd::{KIND, MAP_NAME, PLURAL};
 use sharding::map::{Expected, MapError, ShardMap, Spec};
 use sharding::protocol::{Event, Version};
 
 use crate::lease::{VersionError, version};
-
-/// The one map's name.
-pub const NAME: &str = "fleet";
-/// Its kind.
-pub const KIND: &str = "ShardMap";
-/// Its resource.
-pub const PLURAL: &str = "shardmaps";
 
 /// The resource. Dynamic, so that a map that somebody damaged is a map that is refused, and not a watch that breaks.
 #[must_use]
@@ -42,7 +36,7 @@ pub fn to_object(precondition: Option<Version>, map: &ShardMap) -> Result<Dynami
             kind: KIND.to_owned(),
         }),
         metadata: ObjectMeta {
-            name: Some(NAME.to_owned()),
+            name: Some(MAP_NAME.to_owned()),
             resource_version: precondition.map(|version| version.0.to_string()),
             labels: Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into()),
             ..ObjectMeta::default()

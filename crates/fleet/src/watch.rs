@@ -20,12 +20,13 @@ use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
 use kube::Resource;
 use kube::api::{Api, DynamicObject, ListParams, WatchEvent, WatchParams};
 use serde::de::DeserializeOwned;
+use sharding::crd;
 use sharding::map::Expected;
 use sharding::protocol::{Config, Event, Version};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, timeout};
 
-use crate::answer::{Cause, RequestError, chain};
+use crate::answer::{Cause, RequestError};
 use crate::client::{ANSWER_WITHIN, Clients};
 use crate::handle::Told;
 use crate::lease::{self, version};
@@ -109,8 +110,8 @@ pub(crate) async fn map(clients: Clients, config: Arc<Config>, events: Unbounded
     let expected = config.expected.clone();
     let watch = Watch {
         api: Api::all_with(clients.watches, &shardmap::resource()),
-        what: shardmap::PLURAL,
-        fields: Some(format!("metadata.name={}", shardmap::NAME)),
+        what: crd::PLURAL,
+        fields: Some(format!("metadata.name={}", crd::MAP_NAME)),
         session: MAP_SESSION,
         silence: MAP_SILENCE,
         pause: Duration::from_millis(config.timings.retry_ms()),
@@ -211,7 +212,7 @@ where
     async fn rest_after(&self, verb: &'static str, cause: Cause) {
         let what = self.what.to_owned();
         let (member, error) = (&self.config.me, RequestError { verb, what, cause });
-        tracing::warn!(%member, error = chain(&error), "a watch broke; it is set up again");
+        tracing::warn!(%member, error = telemetry::chain(&error), "a watch broke; it is set up again");
         tokio::time::sleep(self.pause).await;
     }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 pub use health::{Busy, Health};
 pub use label::{Action, ErrorType, Outcome, Phase, Step, Verdict, WriteOutcome};
-pub use logs::{Format, init_logs};
+pub use logs::{Format, chain, init_logs};
 pub use metrics::{Metrics, QueueMetrics};
 pub use server::Server;
 

@@ -11,20 +11,18 @@ mod missing;
 mod rules;
 mod support;
 
-use devcluster::ClusterError;
+use devcluster::TestBed;
 use planner::child::Kind;
 
-use support::{NAMESPACE, NO_MAP, Server, child, printed, refused, skip, until};
+use support::{NAMESPACE, NO_MAP, Server, child, printed, refused, until};
 
 const REPLICA: &str = "--serviceaccount=ops:database-operator";
 const ACCOUNT: [&str; 2] = ["--service-account", "ops:database-operator"];
 
 #[test]
 fn the_api_server_fences() {
-    let server = match Server::up() {
-        Ok(server) => server,
-        Err(error @ (ClusterError::NoProgram | ClusterError::Part(_))) => return skip(&error.to_string()),
-        Err(error) => panic!("{error}"),
+    let Some(server) = TestBed::up("fence").map(Server) else {
+        return;
     };
     install(&server);
     elections_pass_by_their_own_level(&server);

@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use devcluster::{Cluster, ClusterError, Options};
+use devcluster::TestBed;
 use planner::child::Kind;
 use serde_json::{Value, json};
 
@@ -23,19 +23,6 @@ const LABEL: &str = "intent.example.com/bucket";
 
 /// What the API server said: what it printed, or why not.
 pub(crate) type Answer = Result<String, String>;
-
-/// Says loudly why the test proves nothing here; on CI that is a failure.
-pub(crate) fn skip(reason: &str) {
-    assert!(
-        std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-        "no API server, and CI=true: {reason}"
-    );
-    // Not `eprintln!`, which is swallowed when a test passes.
-    let message = format!("\n########## SKIPPED the_api_server_fences: {reason} ##########\n\n");
-    std::io::stderr()
-        .write_all(message.as_bytes())
-        .expect("standard error is open");
-}
 
 /// What the binary prints.
 pub(crate) fn printed(arguments: &[&str]) -> String {
@@ -55,35 +42,12 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A control plane that ends with the test, however that ends.
-pub(crate) struct Server(Option<Cluster>);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(cluster) = self.0.take()
-            && let Err(error) = cluster.down()
-        {
-            eprintln!("the cluster was not removed: {error}");
-        }
-    }
-}
+/// A control plane with those who write to it.
+pub(crate) struct Server(pub(crate) TestBed);
 
 impl Server {
-    pub(crate) fn up() -> Result<Self, ClusterError> {
-        let name = format!("fence-test-{}", std::process::id())
-            .parse()
-            .expect("a name of a cluster");
-        let cluster = Cluster::up(&Options {
-            name,
-            nodes: None,
-            simulated_nodes: None,
-        })?;
-        Ok(Self(Some(cluster)))
-    }
-
     fn kubectl(&self, user: &[&str], arguments: &[&str], input: &str) -> Answer {
-        let cluster = self.0.as_ref().expect("the cluster is up");
-        let mut command = cluster.command("kubectl").expect("kubectl");
+        let mut command = self.0.command("kubectl").expect("kubectl");
         command
             .args(user)
             .args(arguments)

@@ -1,8 +1,7 @@
 //! Real members of a fleet at a real API server, in one process, with trivial work: whatever happens, no two of them work
 //! in one bucket at one time, and every bucket finds an owner again.
 //!
-//! One test. It starts a control plane of its own and runs itself again inside, where the API server is reachable. The
-//! definition of the ShardMap is a minimal one.
+//! One test. It starts a control plane of its own and runs itself again inside, where the API server is reachable.
 
 mod judge;
 mod member;
@@ -12,13 +11,13 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use api::names;
-use devcluster::{Cluster, ClusterError, Options};
+use devcluster::TestBed;
 use fleet::shardmap;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::{Api, DeleteParams, DynamicObject, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Config, ResourceExt as _};
-use serde_json::json;
+use sharding::crd;
 use sharding::protocol::Exit;
 
 use crate::judge::Judge;
@@ -42,49 +41,15 @@ fn say(text: &str) {
         .expect("standard error is open");
 }
 
-/// Says loudly why the test proves nothing here; on CI that is a failure.
-fn skip(reason: &str) {
-    assert!(
-        std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-        "no API server, and CI=true: {reason}"
-    );
-    say(&format!(
-        "\n########## SKIPPED members_share_the_buckets: {reason} ##########\n"
-    ));
-}
-
-/// A control plane that ends with the test, however that ends.
-struct Server(Option<Cluster>);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(cluster) = self.0.take()
-            && let Err(error) = cluster.down()
-        {
-            say(&format!("the cluster was not removed: {error}"));
-        }
-    }
-}
-
 #[test]
 fn members_share_the_buckets() {
     if std::env::var_os(INSIDE).is_some() {
         let runtime = tokio::runtime::Runtime::new().expect("threads");
         return runtime.block_on(inside());
     }
-    let name = format!("fleet-test-{}", std::process::id());
-    let options = Options {
-        name: name.parse().expect("a name of a cluster"),
-        nodes: None,
-        simulated_nodes: None,
-    };
-    let server = match Cluster::up(&options) {
-        Ok(cluster) => Server(Some(cluster)),
-        Err(error @ (ClusterError::NoProgram | ClusterError::Part(_))) => return skip(&error.to_string()),
-        Err(error) => panic!("{error}"),
-    };
+    let Some(bed) = TestBed::up("fleet") else { return };
     let this = std::env::current_exe().expect("this program");
-    let mut again = server.0.as_ref().expect("it is up").command(this).expect("a command");
+    let mut again = bed.command(this).expect("a command");
     again
         .args(["--exact", "members_share_the_buckets", "--nocapture"])
         .env(INSIDE, "1");
@@ -268,7 +233,7 @@ async fn rests(judge: &Judge) {
 async fn the_map_is_deleted(client: &Client, judge: &Judge) {
     let (epoch, began) = (judge.highest_epoch(), Instant::now());
     let maps: Api<DynamicObject> = Api::all_with(client.clone(), &shardmap::resource());
-    maps.delete(shardmap::NAME, &DeleteParams::default())
+    maps.delete(crd::MAP_NAME, &DeleteParams::default())
         .await
         .expect("deleted");
     while judge.lowest_served_epoch() <= epoch || !judge.shared_by(&["d", "e"]) {
@@ -284,7 +249,7 @@ async fn the_map_is_deleted(client: &Client, judge: &Judge) {
         "    the map is deleted and comes back: {} ms",
         began.elapsed().as_millis()
     ));
-    let map = maps.get(shardmap::NAME).await.expect("it is there again");
+    let map = maps.get(crd::MAP_NAME).await.expect("it is there again");
     assert_eq!(
         map.labels().get(names::MANAGED_BY_LABEL).map(String::as_str),
         Some(names::FIELD_MANAGER)
@@ -310,23 +275,7 @@ async fn define_the_map(client: &Client) {
         "customresourcedefinitions",
     );
     let definitions: Api<DynamicObject> = Api::all_with(client.clone(), &definitions);
-    let definition = json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{}.{}", shardmap::PLURAL, names::GROUP)},
-        "spec": {
-            "group": names::GROUP,
-            "scope": "Cluster",
-            "names": {"kind": shardmap::KIND, "plural": shardmap::PLURAL, "singular": "shardmap"},
-            "versions": [{
-                "name": names::VERSION,
-                "served": true,
-                "storage": true,
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
-            }],
-        },
-    });
-    let definition = serde_json::from_value(definition).expect("an object");
+    let definition = serde_json::from_value(crd::shard_map_crd()).expect("an object");
     definitions
         .create(&PostParams::default(), &definition)
         .await

@@ -4,18 +4,21 @@
 //! taken from the previous status is what cannot be observed again: when a condition last changed, and which version
 //! ran before.
 
+mod members;
+mod notes;
+
 use api::database::LocalRef;
-use api::database::status::{
-    Condition, ConditionStatus, ConditionType, ConnectionInfo, DatabaseStatus, MemberStatus, Phase, ReplicaStatus,
-    VersionStatus,
-};
+use api::database::status::{Condition, ConditionStatus, ConditionType, ConnectionInfo, DatabaseStatus, Phase};
 use api::names;
 use engines::profile;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value, json};
 
-use crate::child::{Child, ChildRef, Children, Facts, PodFacts, Trouble};
-use crate::plan::{self, Block, Desired, Plan, claim_ref, latest_revision};
+use self::members::Members;
+pub use self::notes::{Note, notes};
+
+use crate::child::{Child, ChildRef, Children, Facts};
+use crate::plan::{Block, Desired, Plan, claim_ref, latest_revision};
 use crate::validate::Refusal;
 
 /// A write that failed.
@@ -404,185 +407,6 @@ fn phase(previous: &DatabaseStatus, progress: &Progress, ready: bool, stuck: boo
     }
 }
 
-/// The pods, in the light of what is wanted.
-#[derive(Default)]
-struct Members {
-    wanted: u32,
-    ready: u32,
-    stale_credentials: bool,
-    list: Vec<MemberNow>,
-    waits: Option<String>,
-}
-
-struct MemberNow {
-    name: String,
-    role: Option<String>,
-    ready: bool,
-    outdated: bool,
-    older_image: bool,
-    facts: PodFacts,
-}
-
-impl Members {
-    fn of(progress: &Progress) -> Self {
-        let Some(desired) = progress.desired else {
-            return Self::default();
-        };
-        let inputs = progress.plan.map_or_else(
-            || desired.intent.inputs(desired.salt.as_ref()),
-            |plan| plan.inputs.clone(),
-        );
-        let credentials = progress.plan.map(|plan| plan.credentials);
-        let follows = profile(desired.intent.engine).credentials_follow_secret;
-        let mut members = Self {
-            wanted: desired.replicas,
-            ..Self::default()
-        };
-        for (child, pod) in plan::members(&desired.subject, progress.children) {
-            let Facts::Pod(facts) = &pod.facts else { continue };
-            let outdated = pod.marks.inputs.as_deref() != Some(inputs.as_str());
-            let stale = follows && credentials.is_some() && pod.marks.credentials != credentials;
-            let ready = facts.ready && !pod.deleting;
-            members.ready += u32::from(ready && !outdated && !stale);
-            members.stale_credentials |= stale;
-            members.list.push(MemberNow {
-                name: child.name.clone(),
-                role: pod.marks.role.clone(),
-                ready,
-                outdated,
-                older_image: facts.image.as_deref() != Some(desired.intent.release.image.as_str()),
-                facts: facts.clone(),
-            });
-        }
-        members.waits = members.list.iter().find_map(|member| member.waits(desired));
-        members
-    }
-
-    fn configuration(&self, progress: &Progress) -> Says {
-        let no = |reason, message: String| says(ConditionType::ConfigurationApplied, false, reason, message);
-        let Some(desired) = progress.desired else {
-            return no("NothingAccepted", String::new());
-        };
-        if let Some(message) = self.list.iter().find_map(|member| member.engine_refuses(desired)) {
-            return no(
-                ENGINE_REFUSES,
-                format!("{message}; correct the spec, and the database is started again"),
-            );
-        }
-        if progress
-            .plan
-            .is_some_and(|plan| plan.blocks.contains(&Block::AwaitsSecret))
-        {
-            return no(
-                BLOCKED,
-                "whether values of the Secret are in force cannot be told".to_owned(),
-            );
-        }
-        if self.list.iter().any(|member| member.outdated) {
-            return no(
-                RESTART_PENDING,
-                "a member still runs with the configuration before".to_owned(),
-            );
-        }
-        if self.list.is_empty() {
-            return no("NoMembers", "no member runs".to_owned());
-        }
-        if self.list.iter().any(|member| !member.ready) {
-            return no("Starting", "a member is not ready yet".to_owned());
-        }
-        if self.list.iter().any(|member| member.older_image) {
-            let message = "as declared; a newer image is taken at the next restart".to_owned();
-            return says(ConditionType::ConfigurationApplied, true, "UpdateAvailable", message);
-        }
-        says(
-            ConditionType::ConfigurationApplied,
-            true,
-            "Applied",
-            "all members run with the declared configuration",
-        )
-    }
-
-    fn status(&self, desired: &Desired) -> ReplicaStatus {
-        let primary = self
-            .list
-            .iter()
-            .find(|member| member.ready && member.role.as_deref() == Some("primary"));
-        let count = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-        ReplicaStatus {
-            desired: Some(count(desired.replicas)),
-            ready: Some(count(self.ready)),
-            summary: Some(format!("{}/{}", self.ready, desired.replicas)),
-            primary: primary.map(|member| member.name.clone()),
-            secondaries: Vec::new(),
-            members: self
-                .list
-                .iter()
-                .map(|member| MemberStatus {
-                    name: member.name.clone(),
-                    role: member.role.clone(),
-                    ready: Some(member.ready),
-                    version: None,
-                    pending_restart: Some(member.outdated || member.older_image),
-                })
-                .collect(),
-        }
-    }
-
-    fn version(&self, previous: &DatabaseStatus, desired: &Desired) -> Option<VersionStatus> {
-        let Some(member) = self.list.iter().find(|member| member.ready) else {
-            return previous.version.clone();
-        };
-        let before = previous.version.clone().unwrap_or_default();
-        let running = if member.older_image {
-            before.running
-        } else {
-            Some(desired.intent.release.version.to_string())
-        };
-        Some(VersionStatus {
-            running,
-            image: member.facts.image.clone(),
-            image_id: member.facts.image_id.clone(),
-        })
-    }
-}
-
-impl MemberNow {
-    /// The engine's own complaint, if its last end was by a complaint. Values that came from a Secret are masked.
-    fn engine_refuses(&self, desired: &Desired) -> Option<String> {
-        if self.ready {
-            return None;
-        }
-        let Trouble { message, .. } = self.facts.trouble.as_ref()?;
-        let complaint = engines::refusal(desired.intent.engine, message)?;
-        Some(masked(desired, &complaint))
-    }
-
-    fn waits(&self, desired: &Desired) -> Option<String> {
-        if self.ready {
-            return None;
-        }
-        if let Some(message) = &self.facts.unschedulable {
-            return Some(format!("{} cannot be scheduled: {message}", self.name));
-        }
-        let Trouble {
-            container,
-            reason,
-            message,
-        } = self.facts.trouble.as_ref()?;
-        let last_line = masked(desired, message.lines().last().unwrap_or_default());
-        Some(
-            format!("{}, container {container}: {reason} {last_line}", self.name)
-                .trim()
-                .to_owned(),
-        )
-    }
-}
-
-fn masked(desired: &Desired, text: &str) -> String {
-    let secrets: Vec<&str> = desired.intent.secret_parameters.values().map(String::as_str).collect();
-    engines::mask(text, &secrets)
-}
-
 fn connection(desired: &Desired) -> ConnectionInfo {
     let profile = profile(desired.intent.engine);
     ConnectionInfo {
@@ -696,84 +520,6 @@ fn difference(before: &Value, after: &Value) -> Value {
             .map(|key| (key.clone(), Value::Null)),
     );
     Value::Object(patch)
-}
-
-/// Something worth an event.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Note {
-    /// Whether somebody should look.
-    pub warning: bool,
-    /// One word for programs.
-    pub reason: &'static str,
-    /// What was done or not done.
-    pub action: &'static str,
-    /// For people.
-    pub message: String,
-}
-
-/// What to publish about the step from one status to the next: transitions only.
-pub fn notes(previous: &DatabaseStatus, next: &DatabaseStatus) -> Vec<Note> {
-    let mut notes = Vec::new();
-    let is = |status: &DatabaseStatus, kind| {
-        status
-            .condition(kind)
-            .map(|condition| (condition.status, condition.reason.clone()))
-    };
-    for kind in ConditionType::ALL {
-        let (was, now) = (is(previous, kind), is(next, kind));
-        let Some(condition) = next.condition(kind).filter(|_| was != now) else {
-            continue;
-        };
-        let holds = condition.status == ConditionStatus::True;
-        let held = was.as_ref().is_some_and(|(status, _)| *status == ConditionStatus::True);
-        let failed = was
-            .as_ref()
-            .is_some_and(|(status, _)| *status == ConditionStatus::False);
-        let note = match kind {
-            ConditionType::Ready if holds && !held => Some((false, "Ready", "Serve")),
-            ConditionType::Ready if held => Some((true, "NotReady", "Serve")),
-            ConditionType::Applied if holds && was.is_none() => Some((false, "Created", "Apply")),
-            ConditionType::Applied if !holds && condition.reason == NAME_TAKEN => Some((true, NAME_TAKEN, "Apply")),
-            ConditionType::SpecValid if !holds => Some((true, "SpecRefused", "Validate")),
-            ConditionType::SpecValid if failed => Some((false, "SpecAccepted", "Validate")),
-            ConditionType::StorageReady if !holds && condition.reason == FOREIGN_VOLUME => {
-                Some((true, FOREIGN_VOLUME, "Mount"))
-            }
-            ConditionType::StorageReady if !holds && condition.reason == VOLUME_LEAVING => {
-                Some((true, VOLUME_LEAVING, "Mount"))
-            }
-            ConditionType::ConfigurationApplied if !holds && condition.reason == ENGINE_REFUSES => {
-                Some((true, ENGINE_REFUSES, "Configure"))
-            }
-            ConditionType::ConfigurationApplied if !holds && condition.reason == RESTART_PENDING => {
-                Some((false, "Restarting", "Configure"))
-            }
-            ConditionType::CredentialsInSync if !holds => Some((true, "CredentialsOutOfSync", "Authenticate")),
-            ConditionType::BackupHealthy if !holds => Some((true, "BackupUnhealthy", "BackUp")),
-            ConditionType::Paused if holds => Some((false, "Paused", "Pause")),
-            ConditionType::Ready
-            | ConditionType::Applied
-            | ConditionType::SpecValid
-            | ConditionType::PolicyAllowed
-            | ConditionType::Reconciling
-            | ConditionType::Stalled
-            | ConditionType::StorageReady
-            | ConditionType::ConfigurationApplied
-            | ConditionType::BackupHealthy
-            | ConditionType::CredentialsInSync
-            | ConditionType::MonitoringHealthy
-            | ConditionType::Paused => None,
-        };
-        if let Some((warning, reason, action)) = note {
-            notes.push(Note {
-                warning,
-                reason,
-                action,
-                message: condition.message.clone(),
-            });
-        }
-    }
-    notes
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
-use crate::child::{Kind, Marks};
+use crate::child::{Kind, Marks, Trouble};
 use crate::plan::{Observed, plan};
 use crate::test_support::{child, desired, pod_facts, settled};
 

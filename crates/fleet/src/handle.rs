@@ -12,8 +12,8 @@ use crate::clock::Clocks;
 /// In what this member works, as of the last step.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Served {
-    /// By bucket: the epoch under which work may start.
-    epochs: Arc<[Option<Epoch>]>,
+    /// By bucket: the epoch of its work, and whether more of it may start.
+    pub(crate) work: Arc<[Option<Work>]>,
     /// Work may start before this moment of the driver's clock.
     pub start_until: Millis,
     /// All work must have ended at this moment, unless a renewal moves it on.
@@ -27,20 +27,20 @@ pub struct Served {
 impl Served {
     pub(crate) fn of(process: &Process, before: &Self, leads: bool, buckets: u16, timings: Timings) -> Self {
         let member = &process.member;
-        let mut epochs = vec![None; usize::from(buckets)];
+        let mut all = vec![None; usize::from(buckets)];
         for (bucket, work) in &member.work {
-            if let (Work::Serving(epoch), Some(place)) = (work, epochs.get_mut(usize::from(bucket.index()))) {
-                *place = Some(*epoch);
+            if let Some(place) = all.get_mut(usize::from(bucket.index())) {
+                *place = Some(*work);
             }
         }
         let held = member.keeper.held_from.filter(|_| member.exited.is_none());
         let map = member.map.as_ref().and_then(|(_, map)| map.as_ref());
         Self {
             // Most steps change nothing of it.
-            epochs: if *before.epochs == *epochs {
-                Arc::clone(&before.epochs)
+            work: if *before.work == *all {
+                Arc::clone(&before.work)
             } else {
-                epochs.into()
+                all.into()
             },
             start_until: held.map_or(0, |sent| sent + timings.renew_deadline_ms()),
             stop_at: held.map_or(0, |sent| sent + timings.abort_ms()),
@@ -52,15 +52,26 @@ impl Served {
     /// The epoch under which work in this bucket may start at this moment.
     #[must_use]
     pub fn may_start(&self, bucket: Bucket, now: Millis) -> Option<Epoch> {
-        let epoch = *self.epochs.get(usize::from(bucket.index()))?;
-        epoch.filter(|_| now < self.start_until)
+        match *self.work.get(usize::from(bucket.index()))? {
+            Some(Work::Serving(epoch)) if now < self.start_until => Some(epoch),
+            _ => None,
+        }
+    }
+
+    /// Whether work that started under this epoch may write at this moment: also while its bucket drains, since its loser
+    /// says that it has ended only when it has.
+    #[must_use]
+    pub fn may_write(&self, bucket: Bucket, epoch: Epoch, now: Millis) -> bool {
+        let work = self.work.get(usize::from(bucket.index())).copied().flatten();
+        work.is_some_and(|(Work::Serving(at) | Work::Draining(at))| at == epoch) && now < self.stop_at
     }
 
     /// All buckets in which work may start while the Lease holds.
     pub fn buckets(&self) -> impl Iterator<Item = (Bucket, Epoch)> + '_ {
-        Bucket::all()
-            .zip(self.epochs.iter())
-            .filter_map(|(bucket, epoch)| Some((bucket, (*epoch)?)))
+        Bucket::all().zip(self.work.iter()).filter_map(|(bucket, work)| match work {
+            Some(Work::Serving(epoch)) => Some((bucket, *epoch)),
+            Some(Work::Draining(_)) | None => None,
+        })
     }
 }
 
@@ -114,7 +125,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// The epoch under which work in a bucket may start now. To be asked before each start and before each write.
+    /// The epoch under which work in a bucket may start now. To be asked before each start.
     ///
     /// Whoever starts work first enters it in the list of what runs, and then asks: an order to drain is given after this
     /// has begun to say no, so what was told yes is found in the list.
@@ -126,6 +137,13 @@ impl Fleet {
         let served = self.served.borrow();
         // The clock last: what was read before it may be old, but is not used beyond its time.
         served.may_start(bucket, (self.clocks.boot)())
+    }
+
+    /// Whether work that started under this epoch may write now. To be asked before each write.
+    #[must_use]
+    pub fn may_write(&self, bucket: Bucket, epoch: Epoch) -> bool {
+        let served = self.served.borrow();
+        !self.events.is_closed() && served.may_write(bucket, epoch, (self.clocks.boot)())
     }
 
     /// What is served, whenever it changes; also when its time moves on.
@@ -208,6 +226,16 @@ mod tests {
     }
 
     #[test]
+    fn what_has_started_may_write_until_three_quarters_of_the_lease_also_while_it_drains() {
+        let served = served(&serving());
+        assert!(served.may_write(bucket(1), Epoch(7), 14_499));
+        assert!(!served.may_write(bucket(1), Epoch(7), 14_500), "three quarters");
+        assert!(!served.may_write(bucket(1), Epoch(6), 10_000), "started under an older epoch");
+        assert!(served.may_write(bucket(2), Epoch(6), 10_000), "it drains");
+        assert!(!served.may_write(bucket(3), Epoch(7), 10_000), "somebody else's");
+    }
+
+    #[test]
     fn nothing_starts_without_a_lease_or_after_the_end() {
         let mut process = serving();
         process.member.keeper.held_from = None;
@@ -222,6 +250,6 @@ mod tests {
         let process = serving();
         let first = served(&process);
         let second = Served::of(&process, &first, false, 4, Timings::FAST);
-        assert!(Arc::ptr_eq(&first.epochs, &second.epochs));
+        assert!(Arc::ptr_eq(&first.work, &second.work));
     }
 }

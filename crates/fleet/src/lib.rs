@@ -8,6 +8,7 @@
 //!
 //! Deliberately absent: decisions. Whatever could be decided wrongly is in the core, where the model check sees it.
 
+pub mod alone;
 pub mod answer;
 pub mod client;
 pub mod clock;
@@ -19,6 +20,7 @@ pub mod requests;
 pub mod shardmap;
 pub mod watch;
 
+pub use alone::alone;
 pub use client::{ClientError, Clients};
 pub use clock::Clocks;
 pub use driver::{Abandoned, Driver, Settings};

@@ -47,6 +47,7 @@ impl ApplyError {
                 | ApiError::Conflict { .. }
                 | ApiError::NamespaceTerminating { .. }
                 | ApiError::Throttled { .. }
+                | ApiError::NotOwner { .. }
                 | ApiError::Unknown { .. },
             ) => false,
         }
@@ -81,6 +82,18 @@ impl Applied {
     /// What was not done first, and why.
     pub fn failure(&self) -> Option<&(Option<ChildRef>, ApplyError)> {
         self.failure.as_ref()
+    }
+
+    /// The same, unless the round ended with the ownership of the Database: then nothing more is to be done or told by
+    /// this replica.
+    pub fn unless_over(mut self) -> Result<Self, ApplyError> {
+        match self.failure.take() {
+            Some((_, ApplyError::Api(error))) if error.ownership_is_over() => Err(error.into()),
+            failure => {
+                self.failure = failure;
+                Ok(self)
+            }
+        }
     }
 
     /// What was not done first, and why, by value.
@@ -125,7 +138,11 @@ pub async fn apply(mut round: Round<'_>, actions: &[Action]) -> Applied {
         match &done {
             Ok(Done::Written) => round.metrics.writes.record(counted_as(action), WriteOutcome::Success),
             Ok(Done::Nothing | Done::PutOff | Done::Contested) | Err(ApplyError::Credentials(_)) => {}
-            Err(ApplyError::Api(error)) => round.metrics.writes.record(counted_as(action), error.write_outcome()),
+            Err(ApplyError::Api(error)) => {
+                if let Some(outcome) = error.write_outcome() {
+                    round.metrics.writes.record(counted_as(action), outcome);
+                }
+            }
         }
         match done {
             Ok(Done::Written) => applied.written += 1,

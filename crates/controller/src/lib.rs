@@ -27,6 +27,7 @@ pub mod contests;
 pub mod credentials;
 pub mod dereference;
 pub mod live;
+pub mod permit;
 pub mod reconcile;
 pub mod report;
 pub mod requests;

@@ -15,6 +15,7 @@ use planner::plan::{Desired, Observed, Plan, Subject, plan};
 use serde_json::Value;
 
 use crate::dereference::{DereferenceError, dereference};
+use crate::permit::Permit;
 use crate::reconcile::lost;
 use crate::requests::{ApiError, Writer, collection, exchange};
 use crate::seen::SeenDatabase;
@@ -95,7 +96,7 @@ pub async fn preview(
         uid: database.uid().unwrap_or_default(),
         bucket: sharding::bucket_of(namespace, name),
     };
-    let reader = Writer::new(client.clone(), &subject, crate::reconcile::EPOCH);
+    let reader = Writer::new(client.clone(), &subject, Permit::always(crate::reconcile::EPOCH));
     let found = dereference(&reader, &database, &children, name).await?;
     if let Some(spoilt) = found.spoilt {
         return Err(DereferenceError::Salt(spoilt).into());

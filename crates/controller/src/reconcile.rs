@@ -21,6 +21,7 @@ use telemetry::{ErrorType, Outcome, Step};
 use crate::apply::{Applied, ApplyError, Round, apply};
 use crate::contests::Contests;
 use crate::dereference::{DereferenceError, dereference, salt};
+use crate::permit::Permit;
 use crate::report::{ReportError, Reporter, report};
 use crate::requests::{ApiError, Writer};
 use crate::restarts::Restarts;
@@ -107,6 +108,8 @@ impl ReconcileError {
             // The namespace's end will end the Database too, and that is an event.
             ApiError::NamespaceTerminating { .. } => Next::LookAgain(BLOCKED_AGAIN),
             ApiError::Invalid { .. } => Next::LookAgain(REFERENCES_AGAIN),
+            // Whoever owns the bucket looks.
+            ApiError::NotOwner { .. } => Next::Wait,
             ApiError::NotFound { .. }
             | ApiError::AlreadyExists { .. }
             | ApiError::Conflict { .. }
@@ -151,7 +154,7 @@ pub async fn reconcile(cx: &Context, key: &Key) -> Result<Next, ReconcileError> 
         uid: database.uid().unwrap_or_default(),
         bucket: sharding::bucket_of(&key.namespace, &key.name),
     };
-    let writer = Writer::new(cx.client.clone(), &subject, EPOCH);
+    let writer = Writer::new(cx.client.clone(), &subject, Permit::always(EPOCH));
     let database = SeenDatabase::clone(&database);
     if database.deleting() {
         finalize(cx, key, &subject, &writer, database, entry).await
@@ -300,6 +303,7 @@ async fn carry_out(
             metrics: &cx.metrics,
         };
         let applied = apply(round, &next.actions).await;
+        let applied = applied.unless_over().map_err(ReconcileError::Apply)?;
         let failed = applied.failure().is_some();
         cx.metrics
             .steps

@@ -78,14 +78,18 @@ pub async fn report(
     }
     let version = database.resource_version().unwrap_or_default();
     let written = writer.status(&subject.name, &version, &change).await;
-    cx.metrics.writes.record(
-        Action::Status,
-        written
-            .as_ref()
-            .map_or_else(ApiError::write_outcome, |_| WriteOutcome::Success),
-    );
+    let outcome = written
+        .as_ref()
+        .map_or_else(ApiError::write_outcome, |_| Some(WriteOutcome::Success));
+    if let Some(outcome) = outcome {
+        cx.metrics.writes.record(Action::Status, outcome);
+    }
     cx.store.put_database(key, written?);
     for note in notes(&database.status, &status) {
+        if !writer.holds() {
+            // The status tells it, and the next transition is the next owner's to tell.
+            break;
+        }
         let outcome = cx.reporter.publish(database, note).await;
         cx.metrics.writes.record(Action::Event, outcome);
     }

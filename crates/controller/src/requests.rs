@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use sharding::Epoch;
 use telemetry::{ErrorType, WriteOutcome};
 
+use crate::permit::Permit;
 use crate::seen::SeenDatabase;
 
 /// Why a request failed. The class says what happens next; the message is the API server's own.
@@ -72,6 +73,12 @@ pub enum ApiError {
         /// How long to wait.
         after: Duration,
     },
+    /// It was not sent: the bucket went to another replica, or is about to.
+    #[error("{object}: not written, since this replica no longer owns its bucket")]
+    NotOwner {
+        /// What was to be written.
+        object: String,
+    },
     /// Anything else: an outage until proven otherwise.
     #[error("{object}: no answer that can be used")]
     Unknown {
@@ -91,17 +98,34 @@ impl ApiError {
             Self::NamespaceTerminating { .. } | Self::Forbidden { .. } => ErrorType::Quota,
             Self::Invalid { .. } => ErrorType::Permanent,
             Self::Throttled { .. } => ErrorType::Throttled,
+            Self::NotOwner { .. } => ErrorType::LostOwnership,
         }
     }
 
-    /// How a write that failed so is counted.
-    pub fn write_outcome(&self) -> WriteOutcome {
+    /// Whether this replica is no longer the one that writes for the Database.
+    pub fn ownership_is_over(&self) -> bool {
         match self {
+            Self::NotOwner { .. } => true,
+            Self::NotFound { .. }
+            | Self::AlreadyExists { .. }
+            | Self::Conflict { .. }
+            | Self::NamespaceTerminating { .. }
+            | Self::Forbidden { .. }
+            | Self::Invalid { .. }
+            | Self::Throttled { .. }
+            | Self::Unknown { .. } => false,
+        }
+    }
+
+    /// How a write that failed so is counted; `None` if it was not sent.
+    pub fn write_outcome(&self) -> Option<WriteOutcome> {
+        Some(match self {
             Self::AlreadyExists { .. } | Self::Conflict { .. } => WriteOutcome::Conflict,
             Self::NamespaceTerminating { .. } | Self::Forbidden { .. } | Self::Invalid { .. } => WriteOutcome::Refused,
             Self::Throttled { .. } => WriteOutcome::Throttled,
             Self::NotFound { .. } | Self::Unknown { .. } => WriteOutcome::Error,
-        }
+            Self::NotOwner { .. } => return None,
+        })
     }
 
     fn of(object: &str, error: kube::Error) -> Self {
@@ -138,27 +162,31 @@ impl ApiError {
     }
 }
 
-/// A client that writes on behalf of one Database at one epoch.
+/// A client that writes on behalf of one Database, for as long as its permit holds.
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
     namespace: String,
-    epoch: Epoch,
+    permit: Permit,
 }
 
 /// A version that no object has: etcd's counter is 1 while it is empty. An apply that carries it creates what does not
 /// exist, since a version is compared with an existing object's only, and conflicts with everything that does.
 const NO_VERSION: &str = "1";
 
+/// A request, unless its parts do not make one.
+type BuiltRequest = Result<http::Request<Vec<u8>>, kube::core::request::Error>;
+
 type Answer = Result<(ChildRef, Child), ApiError>;
 
 impl Writer {
-    /// Writes for this Database, each write with this epoch as its fence.
-    pub fn new(client: Client, subject: &Subject, epoch: Epoch) -> Self {
+    /// Writes for this Database, each write with the permit's epoch as its fence, and none after the permit's end. Reads
+    /// are always made.
+    pub fn new(client: Client, subject: &Subject, permit: Permit) -> Self {
         Self {
             client,
             namespace: subject.namespace.clone(),
-            epoch,
+            permit,
         }
     }
 
@@ -167,46 +195,37 @@ impl Writer {
         collection(group, version, plural, &self.namespace)
     }
 
-    async fn send<T: DeserializeOwned>(
-        &self,
-        object: &str,
-        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
-    ) -> Result<T, ApiError> {
+    /// Every write goes this way.
+    async fn write<T: DeserializeOwned>(&self, object: &str, request: BuiltRequest) -> Result<T, ApiError> {
+        if !self.permit.holds() {
+            return Err(ApiError::NotOwner {
+                object: object.to_owned(),
+            });
+        }
         exchange(&self.client, object, request).await
     }
 
-    async fn send_child(
-        &self,
-        child: &ChildRef,
-        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
-    ) -> Answer {
-        let object: Value = self.send(&child.to_string(), request).await?;
+    async fn write_child(&self, child: &ChildRef, request: BuiltRequest) -> Answer {
+        let object: Value = self.write(&child.to_string(), request).await?;
         observed(child, &object)
     }
 
     /// The body with the fence of this writer.
     fn fenced(&self, body: &Value) -> Value {
         let mut body = body.clone();
-        body["metadata"]["annotations"][FENCE_ANNOTATION] = json!(self.epoch.to_string());
+        body["metadata"]["annotations"][FENCE_ANNOTATION] = json!(self.permit.epoch().to_string());
         body
     }
 
     /// Reads a child, as it is.
     pub async fn read(&self, child: &ChildRef) -> Result<Value, ApiError> {
-        self.send(
-            &child.to_string(),
-            Request::new(self.path(child.kind)).get(&child.name, &GetParams::default()),
-        )
-        .await
+        let request = Request::new(self.path(child.kind)).get(&child.name, &GetParams::default());
+        exchange(&self.client, &child.to_string(), request).await
     }
 
     /// Reads the facts of a child.
     pub async fn look(&self, child: &ChildRef) -> Answer {
-        self.send_child(
-            child,
-            Request::new(self.path(child.kind)).get(&child.name, &GetParams::default()),
-        )
-        .await
+        observed(child, &self.read(child).await?)
     }
 
     /// Creates an object that must not exist yet.
@@ -216,7 +235,7 @@ impl Writer {
             ..PostParams::default()
         };
         let body = self.fenced(body).to_string().into_bytes();
-        self.send_child(child, Request::new(self.path(child.kind)).create(&parameters, body))
+        self.write_child(child, Request::new(self.path(child.kind)).create(&parameters, body))
             .await
     }
 
@@ -242,7 +261,7 @@ impl Writer {
             ..PatchParams::default()
         };
         let request = Request::new(self.path(child.kind)).patch(&child.name, &parameters, &KubePatch::Apply(body));
-        self.send(&child.to_string(), request).await
+        self.write(&child.to_string(), request).await
     }
 
     /// Changes a few fields of the object with this uid.
@@ -250,7 +269,7 @@ impl Writer {
         let mut body = self.fenced(change);
         body["metadata"]["uid"] = json!(uid);
         let request = Request::new(self.path(child.kind)).patch(&child.name, &managed(), &KubePatch::Merge(body));
-        self.send_child(child, request).await
+        self.write_child(child, request).await
     }
 
     /// Removes what these JSON pointers name from exactly this version of the object.
@@ -262,7 +281,7 @@ impl Writer {
             json!({"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version}),
         ];
         operations.extend(pointers.iter().map(|pointer| json!({"op": "remove", "path": pointer})));
-        match self.send_child(child, self.json_patch(child, &operations)).await {
+        match self.write_child(child, self.json_patch(child, &operations)).await {
             // It has changed, so that a pointer names nothing: what cannot be removed fails before versions are compared.
             Err(ApiError::Invalid { object, message }) => Err(ApiError::Conflict { object, message }),
             answer => answer,
@@ -279,7 +298,7 @@ impl Writer {
             json!({"op": "replace", "path": "/metadata/uid", "value": uid}),
             json!({"op": "replace", "path": "/spec", "value": body["spec"]}),
         ];
-        self.send::<Value>(&child.to_string(), self.json_patch(child, &operations))
+        self.write::<Value>(&child.to_string(), self.json_patch(child, &operations))
             .await?;
         let applied = self.apply_object(child, body, Some(uid)).await?;
         self.disown(child, &applied, FIELD_MANAGER).await
@@ -307,18 +326,14 @@ impl Writer {
             json!({"op": "test", "path": format!("{entry}/operation"), "value": "Update"}),
             json!({"op": "remove", "path": entry}),
         ];
-        match self.send_child(child, self.json_patch(child, &operations)).await {
+        match self.write_child(child, self.json_patch(child, &operations)).await {
             // The entries were ordered anew meanwhile. The object is right; only what we drop one day would stay.
             Err(ApiError::Invalid { .. }) => observed(child, object),
             answer => answer,
         }
     }
 
-    fn json_patch(
-        &self,
-        child: &ChildRef,
-        operations: &[Value],
-    ) -> Result<http::Request<Vec<u8>>, kube::core::request::Error> {
+    fn json_patch(&self, child: &ChildRef, operations: &[Value]) -> BuiltRequest {
         let path = self.path(child.kind);
         http::Request::patch(format!("{path}/{}?fieldManager={FIELD_MANAGER}", child.name))
             .header(http::header::ACCEPT, "application/json")
@@ -334,7 +349,7 @@ impl Writer {
             resource_version: resource_version.map(str::to_owned),
         });
         let request = Request::new(self.path(child.kind)).delete(&child.name, &parameters);
-        match self.send::<Value>(&child.to_string(), request).await {
+        match self.write::<Value>(&child.to_string(), request).await {
             Ok(_) | Err(ApiError::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -345,7 +360,7 @@ impl Writer {
         let mut body = self.fenced(change);
         body["metadata"]["resourceVersion"] = json!(resource_version);
         let request = Request::new(databases(&self.namespace)).patch(name, &managed(), &KubePatch::Merge(body));
-        self.send(&format!("Database {name}"), request).await
+        self.write(&format!("Database {name}"), request).await
     }
 
     /// Changes the status of the Database, if it is still at this version.
@@ -357,12 +372,17 @@ impl Writer {
             &managed(),
             &KubePatch::Merge(body),
         );
-        self.send(&format!("Database {name}, status"), request).await
+        self.write(&format!("Database {name}, status"), request).await
     }
 
     /// Epoch that this writer writes with.
     pub fn epoch(&self) -> Epoch {
-        self.epoch
+        self.permit.epoch()
+    }
+
+    /// Whether it may still write.
+    pub fn holds(&self) -> bool {
+        self.permit.holds()
     }
 }
 
@@ -387,7 +407,7 @@ fn observed(child: &ChildRef, object: &Value) -> Answer {
 pub async fn exchange<T: DeserializeOwned>(
     client: &Client,
     object: &str,
-    request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    request: BuiltRequest,
 ) -> Result<T, ApiError> {
     let request = request.map_err(|error| ApiError::of(object, kube::Error::BuildRequest(error)))?;
     let answer = match tokio::time::timeout(ANSWER_WITHIN, client.request(request)).await {
@@ -416,3 +436,6 @@ pub fn collection(group: &str, version: &str, plural: &str, namespace: &str) -> 
         format!("/apis/{group}/{version}/namespaces/{namespace}/{plural}")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,8 @@
 //! simulation and in the process.
 //!
 //! Read in this order: [`lease`] (what is kept, and when it counts as lost), [`member`] (what one replica may do),
-//! [`leader`] (what the one decider does and when), [`plan`] (what the next map is), then [`Process`] here, which is
-//! both, since every member may become the leader.
+//! [`leader`] (what the one decider does and when), [`plan`] (what the next map is), [`target`] (who is to
+//! own what), then [`Process`] here, which is both, since every member may become the leader.
 //!
 //! # What is promised
 //!
@@ -33,6 +33,7 @@ pub mod leader;
 pub mod lease;
 pub mod member;
 pub mod plan;
+pub mod target;
 
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ pub use leader::Leader;
 pub use lease::{Incarnation, Keeper, Lease, LeaseList, LeaseRecord, Observed, Report, Version};
 pub use member::{Member, Work};
 pub use plan::{Assign, Candidate};
+pub use target::assigned;
 
 use self::leader::Known;
 use crate::bucket::Bucket;

@@ -117,7 +117,7 @@ pub(crate) enum Command {
     /// Ask how replicas share the Databases
     #[command(subcommand, after_help = FLEET_EXAMPLES)]
     Fleet(FleetCommand),
-    /// Print the definition of Databases, and what fences replicas, as manifests
+    /// Print the definitions of Databases and of the ShardMap, and what fences replicas, as manifests
     #[command(after_help = CRDS_EXAMPLES)]
     Crds(CrdsArguments),
     /// Print the permissions that the operator needs, as manifests
@@ -229,8 +229,8 @@ pub(crate) enum FleetOutput {
 /// Arguments of `crds`.
 #[derive(Debug, Args)]
 pub(crate) struct CrdsArguments {
-    /// Also print the definition of the ShardMap, the policies that refuse stale writes, and a FlowSchema. To be looked
-    /// at and tried only: this version runs as one replica and keeps no map yet, so all its writes would be refused
+    /// Also print the policies by which the API server refuses what a replica writes after its time, and a FlowSchema for
+    /// Leases
     #[arg(long)]
     pub with_fence: bool,
 
@@ -263,6 +263,11 @@ pub(crate) struct RbacArguments {
     /// User that gets the permissions; may be repeated
     #[arg(long, value_name = "NAME", value_parser = user)]
     pub user: Vec<Subject>,
+
+    /// Namespace of the operator itself, where its Leases are; it must exist. Default: that of the first service account,
+    /// else database-operator
+    #[arg(long, value_name = "NAME", value_parser = namespace)]
+    pub operator_namespace: Option<String>,
 }
 
 /// Arguments of `version`.
@@ -291,6 +296,16 @@ impl CrdsArguments {
 }
 
 impl RbacArguments {
+    /// The operator's namespace.
+    pub(crate) fn own(&self) -> String {
+        let of_account = self.service_account.first().and_then(|subject| match subject {
+            Subject::ServiceAccount { namespace, .. } => Some(namespace.clone()),
+            Subject::User(_) => None,
+        });
+        let named = self.operator_namespace.clone().or(of_account);
+        named.unwrap_or_else(|| "database-operator".to_owned())
+    }
+
     /// Who gets the permissions.
     pub(crate) fn subjects(&self) -> Vec<Subject> {
         let mut subjects = [self.service_account.as_slice(), self.user.as_slice()].concat();

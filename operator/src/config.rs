@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
+use sharding::BUCKETS;
+use sharding::assignment::MAX_WEIGHT;
+use sharding::timing::{Millis, TimingError, Timings};
 
 use crate::names;
 
@@ -50,7 +53,9 @@ pub(crate) struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub member: Option<String>,
 
-    /// Namespace of the operator itself. Default: $POD_NAMESPACE, else database-operator
+    /// Namespace of the operator itself, where its Leases are. Names the installation: replicas share the Databases with
+    /// those of the same one, and a second installation in the cluster is refused. Default: $POD_NAMESPACE, else
+    /// database-operator
     #[arg(long, env = "DATABASE_OPERATOR_OPERATOR_NAMESPACE", value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operator_namespace: Option<String>,
@@ -79,6 +84,41 @@ pub(crate) struct Options {
     #[arg(long, env = "DATABASE_OPERATOR_MAX_RESTARTING_DATABASES", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_restarting_databases: Option<usize>,
+
+    /// How many replicas share the Databases; further ones are standbys. Default: 3
+    #[arg(long, env = "DATABASE_OPERATOR_SHARDS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shards: Option<u16>,
+
+    /// Share of this replica in relation to that of the others; 0: it takes none. Default: 1
+    #[arg(long, env = "DATABASE_OPERATOR_WEIGHT", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+
+    /// File with nothing but the weight, in place of --weight; may change while the operator runs
+    #[arg(long, env = "DATABASE_OPERATOR_WEIGHT_FILE", value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_file: Option<PathBuf>,
+
+    /// After so long without a renewal others take over a replica's Databases. Default: 15; on a fast control plane 6
+    #[arg(long, env = "DATABASE_OPERATOR_LEASE_SECONDS", value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease_seconds: Option<u16>,
+
+    /// After so long without a renewal a replica starts nothing more. Default: 10; on a fast control plane 4
+    #[arg(long, env = "DATABASE_OPERATOR_RENEW_DEADLINE_SECONDS", value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renew_deadline_seconds: Option<u16>,
+
+    /// Time between two renewals, and two tries of one. Default: 2; on a fast control plane 1
+    #[arg(long, env = "DATABASE_OPERATOR_RETRY_PERIOD_SECONDS", value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_period_seconds: Option<u16>,
+
+    /// How long a replica that is to stop waits for others to take over. Less than the pod's grace period. Default: 25
+    #[arg(long, env = "DATABASE_OPERATOR_STOP_SECONDS", value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_seconds: Option<u16>,
 
     /// For tests: number of pods of each `StatefulSet`. With 0, a fleet costs no nodes. Default: 1
     #[arg(long, env = "DATABASE_OPERATOR_STATEFULSET_REPLICAS", value_name = "N", hide = true)]
@@ -121,6 +161,16 @@ pub(crate) struct Config {
     pub catalogue: Option<PathBuf>,
     /// How many Databases may be restarting at once.
     pub max_restarting_databases: usize,
+    /// How many replicas share the Databases.
+    pub shards: u16,
+    /// Share of this replica.
+    pub weight: u32,
+    /// File with the weight.
+    pub weight_file: Option<PathBuf>,
+    /// Of both kinds of Lease.
+    pub timings: Timings,
+    /// How long a replica that is to stop waits for others.
+    pub stop_seconds: u16,
     /// Number of pods of each `StatefulSet`; 1 but in tests.
     pub statefulset_replicas: u32,
 }
@@ -210,6 +260,13 @@ impl Options {
             log_filter,
             catalogue,
             max_restarting_databases,
+            shards,
+            weight,
+            weight_file,
+            lease_seconds,
+            renew_deadline_seconds,
+            retry_period_seconds,
+            stop_seconds,
             statefulset_replicas,
         } = self;
         Self {
@@ -224,6 +281,13 @@ impl Options {
             log_filter: log_filter.or(lower.log_filter),
             catalogue: catalogue.or(lower.catalogue),
             max_restarting_databases: max_restarting_databases.or(lower.max_restarting_databases),
+            shards: shards.or(lower.shards),
+            weight: weight.or(lower.weight),
+            weight_file: weight_file.or(lower.weight_file),
+            lease_seconds: lease_seconds.or(lower.lease_seconds),
+            renew_deadline_seconds: renew_deadline_seconds.or(lower.renew_deadline_seconds),
+            retry_period_seconds: retry_period_seconds.or(lower.retry_period_seconds),
+            stop_seconds: stop_seconds.or(lower.stop_seconds),
             statefulset_replicas: statefulset_replicas.or(lower.statefulset_replicas),
         }
     }
@@ -253,6 +317,10 @@ impl Config {
     pub(crate) fn complete(options: Options, surroundings: Surroundings) -> Result<Self, ConfigError> {
         // Names of hosts may have capitals, names of objects may not.
         let host_name = surroundings.host_name.map(|name| name.to_lowercase());
+        let (timings, wrong_timings) = match timings(&options) {
+            Ok(timings) => (timings, None),
+            Err(error) => (Timings::DEFAULT, Some(error)),
+        };
         let config = Self {
             kubeconfig: options.kubeconfig,
             context: options.context,
@@ -275,9 +343,17 @@ impl Config {
             log_filter: options.log_filter.unwrap_or_else(|| "info".to_owned()),
             catalogue: options.catalogue,
             max_restarting_databases: options.max_restarting_databases.unwrap_or(10),
+            shards: options.shards.unwrap_or(3),
+            weight: options.weight.unwrap_or(1),
+            weight_file: options.weight_file,
+            timings,
+            stop_seconds: options.stop_seconds.unwrap_or(25),
             statefulset_replicas: options.statefulset_replicas.unwrap_or(1),
         };
-        let faults = config.faults();
+        let mut faults = config.faults();
+        faults.extend(
+            wrong_timings.map(|error| format!("leaseSeconds, renewDeadlineSeconds, retryPeriodSeconds: {error}")),
+        );
         if faults.is_empty() {
             Ok(config)
         } else {
@@ -328,6 +404,18 @@ impl Config {
             faults
                 .push("maxRestartingDatabases: 0 would hold back every restart for ever; choose 1 or more".to_owned());
         }
+        if !(1..=BUCKETS).contains(&self.shards) {
+            faults.push(format!(
+                "shards: {} is out of range; choose 1 to {BUCKETS}",
+                self.shards
+            ));
+        }
+        if self.weight > MAX_WEIGHT {
+            faults.push(format!(
+                "weight: {} is too large; choose 0 to {MAX_WEIGHT}",
+                self.weight
+            ));
+        }
         if self.statefulset_replicas > 1 {
             faults.push(format!(
                 "statefulsetReplicas: {} would make servers that do not replicate; choose 0 or 1",
@@ -353,9 +441,32 @@ impl Config {
             log_filter: Some(config.log_filter),
             catalogue: config.catalogue,
             max_restarting_databases: Some(config.max_restarting_databases),
+            shards: Some(config.shards),
+            weight: Some(config.weight),
+            weight_file: config.weight_file,
+            lease_seconds: seconds(config.timings.lease_ms()),
+            renew_deadline_seconds: seconds(config.timings.renew_deadline_ms()),
+            retry_period_seconds: seconds(config.timings.retry_ms()),
+            stop_seconds: Some(config.stop_seconds),
             statefulset_replicas: Some(config.statefulset_replicas),
         }
     }
+}
+
+/// Each of the three by itself may be silent.
+fn timings(options: &Options) -> Result<Timings, TimingError> {
+    let millis = |said: Option<u16>, default: Millis| said.map_or(default, |seconds| Millis::from(seconds) * 1000);
+    let default = Timings::DEFAULT;
+    Timings::new(
+        millis(options.lease_seconds, default.lease_ms()),
+        millis(options.renew_deadline_seconds, default.renew_deadline_ms()),
+        millis(options.retry_period_seconds, default.retry_ms()),
+    )
+}
+
+/// Whole seconds, as they came from.
+fn seconds(millis: Millis) -> Option<u16> {
+    u16::try_from(millis / 1000).ok()
 }
 
 #[cfg(test)]

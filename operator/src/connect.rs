@@ -50,8 +50,9 @@ pub(crate) enum ConnectError {
     Version(#[from] VersionError),
 }
 
-/// Longest silence of a connection with a request on it; then it counts as broken, and a watch is set up again.
-const SILENT_AT_MOST: Duration = Duration::from_secs(295);
+/// Longest silence of a connection with a request on it; then it counts as broken, and a watch is set up again. The API
+/// server sends a bookmark on each watch about once a minute.
+const SILENT_AT_MOST: Duration = Duration::from_secs(85);
 
 /// What requests say of their sender: `database-operator/VERSION (MEMBER)`.
 pub(crate) fn user_agent(member: &str) -> String {
@@ -65,16 +66,24 @@ pub(crate) async fn connect(
     context: Option<&str>,
     user_agent: &str,
 ) -> Result<Client, ConnectError> {
+    Ok(connect_as(kubeconfig, context, user_agent).await?.0)
+}
+
+/// Like [`connect`], with what further clients of the same API server are made from.
+pub(crate) async fn connect_as(
+    kubeconfig: Option<&Path>,
+    context: Option<&str>,
+    user_agent: &str,
+) -> Result<(Client, ClientConfig), ConnectError> {
     let mut config = client_config(kubeconfig, context).await?;
     // Names of members are checked, so this cannot fail for them.
     let value = HeaderValue::from_str(user_agent).expect("a user agent of visible ASCII");
     config.headers.push((USER_AGENT, value));
-    // Only watches are silent for long: the server ends them after 290 s, and sends bookmarks before.
     config.read_timeout = Some(SILENT_AT_MOST);
     let server = config.cluster_url.to_string();
-    let client = Client::try_from(config).map_err(|source| ConnectError::Client(Box::new(source)))?;
+    let client = Client::try_from(config.clone()).map_err(|source| ConnectError::Client(Box::new(source)))?;
     check(&client, &server).await?;
-    Ok(client)
+    Ok((client, config))
 }
 
 async fn client_config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<ClientConfig, ConnectError> {

@@ -73,9 +73,13 @@ struct Policy {
 /// Everything that `crds --with-fence` prints: definitions, policies with their bindings, and the FlowSchema, for the
 /// user that all replicas are.
 pub(crate) fn manifests(subject: &Subject) -> String {
-    let mut documents = vec![api::crd_yaml(), map_crd_yaml()];
-    documents.extend(objects(subject).iter().map(yaml));
-    format!("{HEADER}{}", documents.join("---\n"))
+    let objects: Vec<String> = objects(subject).iter().map(yaml).collect();
+    format!("{HEADER}{}---\n{}", definitions(), objects.join("---\n"))
+}
+
+/// Everything that `crds` prints without more words: the definitions of Databases and of the map.
+pub(crate) fn definitions() -> String {
+    format!("{}---\n{}", api::crd_yaml(), map_crd_yaml())
 }
 
 /// The definition of the ShardMap as YAML, the same to the byte at every call.

@@ -1,7 +1,7 @@
 //! The command line of the database operator: `main` is a table from command to function.
 //!
 //! Read in this order: [`command`] (what can be asked for), [`config`] (what `run` can be told), [`run`](mod@run) (what
-//! surrounds the controller), [`connect`], [`plan`], [`fleet`], [`rbac`], [`fence`], [`version`].
+//! surrounds the controller), [`member`], [`connect`], [`plan`], [`fleet`], [`rbac`], [`fence`], [`version`].
 
 mod catalogue;
 mod command;
@@ -9,6 +9,7 @@ mod config;
 mod connect;
 mod fence;
 mod fleet;
+mod member;
 mod names;
 mod plan;
 mod rbac;
@@ -19,10 +20,10 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 use engines::catalogue::Catalogue;
-use kube::Client;
 use telemetry::Telemetry;
 use tokio::sync::watch;
 
@@ -31,6 +32,7 @@ use command::{
     VersionOutput,
 };
 use config::Config;
+use member::MemberError;
 
 /// Exit code for an error. The others are 0, done or allowed, and 1, refused by a rule.
 const ERROR: u8 = 2;
@@ -45,9 +47,12 @@ fn main() -> ExitCode {
         Command::Crds(arguments) => print(
             &arguments
                 .fenced()
-                .map_or_else(api::crd_yaml, |user| fence::manifests(&user)),
+                .map_or_else(fence::definitions, |user| fence::manifests(&user)),
         ),
-        Command::Rbac(arguments) => print(&rbac::manifests(&arguments.namespaces, &arguments.subjects())),
+        Command::Rbac(arguments) => {
+            let subjects = arguments.subjects();
+            print(&rbac::manifests(&arguments.own(), &arguments.namespaces, &subjects))
+        }
         Command::Version(arguments) => print(&version_text(arguments.output)),
     };
     match result {
@@ -71,23 +76,33 @@ fn run(arguments: RunArguments) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The controller, with what it needs of the configuration.
+/// The controller as a member of the fleet, with what it needs of the configuration.
 async fn control(
-    client: Client,
+    (client, client_config): run::Connected,
     config: Config,
     catalogue: Catalogue,
     telemetry: Telemetry,
     stop: watch::Receiver<bool>,
-) {
+) -> Result<(), MemberError> {
     let settings = controller::Settings {
-        namespaces: config.namespaces,
+        namespaces: config.namespaces.clone(),
         workers: config.workers,
-        member: config.member,
+        member: config.member.clone(),
         catalogue: Arc::new(catalogue),
         max_restarting: config.max_restarting_databases,
         replicas: config.statefulset_replicas,
+        patience: Duration::from_secs(config.stop_seconds.into()),
     };
-    controller::run(client, settings, telemetry, stop).await;
+    member::run(&client_config, &config, stop.clone(), |fleet, orders| {
+        controller::run(
+            client.clone(),
+            settings.clone(),
+            (fleet, orders),
+            telemetry.clone(),
+            stop.clone(),
+        )
+    })
+    .await
 }
 
 fn plan_manifest(arguments: &PlanArguments) -> Done {

@@ -1,5 +1,6 @@
 //! The permissions that the operator needs, and no more, from one table.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
@@ -30,6 +31,8 @@ pub(crate) enum Scope {
     Namespaced,
     /// Outside of namespaces: always a `ClusterRole`.
     Cluster,
+    /// In the operator's own namespace only: always a Role.
+    Own,
 }
 
 /// All permissions.
@@ -131,6 +134,22 @@ pub(crate) const RULES: &[Rule] = &[
         verbs: &["get"],
         why: "Whether the definition itself is being deleted: then finalizers let go and destroy nothing.",
     },
+    Rule {
+        scope: Scope::Cluster,
+        group: "intent.example.com",
+        resources: &["shardmaps"],
+        names: &[],
+        verbs: &["get", "list", "watch", "create", "update"],
+        why: "Which replica has which Databases. It is written by the one that leads.",
+    },
+    Rule {
+        scope: Scope::Own,
+        group: "coordination.k8s.io",
+        resources: &["leases"],
+        names: &[],
+        verbs: &["get", "list", "watch", "create", "update", "delete"],
+        why: "By which replicas know of each other. Delete: those of replicas long gone.",
+    },
 ];
 
 /// Who gets the permissions.
@@ -206,29 +225,28 @@ impl Subject {
     }
 }
 
-/// The manifests that grant [`RULES`] to `subjects`: in all namespaces if `namespaces` is empty, else in those.
-pub(crate) fn manifests(namespaces: &[String], subjects: &[Subject]) -> String {
+/// The manifests that grant [`RULES`] to `subjects`: in all namespaces if `namespaces` is empty, else in those; and in
+/// `own`, the operator's namespace, which must exist.
+pub(crate) fn manifests(own: &str, namespaces: &[String], subjects: &[Subject]) -> String {
     let mut yaml = String::from("# Printed by `database-operator rbac`. What the operator needs, and no more.\n");
-    if namespaces.is_empty() {
-        role(&mut yaml, None, RULES.iter());
-        binding(&mut yaml, None, subjects);
-        return yaml;
-    }
-    role(
-        &mut yaml,
-        None,
-        RULES.iter().filter(|rule| rule.scope == Scope::Cluster),
-    );
-    binding(&mut yaml, None, subjects);
-    for namespace in namespaces {
-        role(
-            &mut yaml,
-            Some(namespace),
-            RULES.iter().filter(|rule| rule.scope == Scope::Namespaced),
-        );
-        binding(&mut yaml, Some(namespace), subjects);
+    let everywhere = namespaces.is_empty();
+    grant(&mut yaml, None, subjects, |rule| {
+        rule.scope == Scope::Cluster || everywhere && rule.scope == Scope::Namespaced
+    });
+    let mut confined: BTreeSet<&str> = namespaces.iter().map(String::as_str).collect();
+    confined.insert(own);
+    for namespace in confined {
+        let watched = namespaces.iter().any(|watched| watched == namespace);
+        grant(&mut yaml, Some(namespace), subjects, |rule| {
+            namespace == own && rule.scope == Scope::Own || watched && rule.scope == Scope::Namespaced
+        });
     }
     yaml
+}
+
+fn grant(yaml: &mut String, namespace: Option<&str>, subjects: &[Subject], granted: impl Fn(&Rule) -> bool) {
+    role(yaml, namespace, RULES.iter().filter(|rule| granted(rule)));
+    binding(yaml, namespace, subjects);
 }
 
 fn role<'a>(yaml: &mut String, namespace: Option<&str>, rules: impl Iterator<Item = &'a Rule>) {
@@ -312,9 +330,9 @@ mod tests {
             }
             assert!(!rule.why.is_empty() && !rule.why.contains('\n'), "{rule:?}");
         }
-        let update: Vec<_> = RULES.iter().filter(|rule| rule.verbs.contains(&"update")).collect();
-        assert_eq!(update.len(), 1, "only finalizers are updated: {update:?}");
-        assert_eq!(update[0].resources, ["databases/finalizers"]);
+        let update = RULES.iter().filter(|rule| rule.verbs.contains(&"update"));
+        let updated: Vec<_> = update.flat_map(|rule| rule.resources).copied().collect();
+        assert_eq!(updated, ["databases/finalizers", "shardmaps", "leases"]);
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::process;
 use std::time::Duration;
 
 use engines::catalogue::Catalogue;
-use kube::Client;
 use telemetry::{Format, Server, Telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -14,11 +13,15 @@ use tokio::sync::watch;
 use crate::catalogue;
 use crate::config::{Config, LogFormat};
 use crate::connect::{self, ConnectError};
+use crate::member::MemberError;
 use crate::version::VERSION;
 
 /// A reconcile that goes on for so long is stuck, and the process is not alive. No reconcile waits for anything but
 /// answers of the API server, and few of them.
 const STUCK_AFTER: Duration = Duration::from_mins(10);
+
+/// The client, and what further ones are made from.
+pub(crate) type Connected = (kube::Client, kube::Config);
 
 /// Why the operator ended.
 #[derive(Debug, thiserror::Error)]
@@ -41,14 +44,17 @@ pub(crate) enum RunError {
     /// No API server.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// No member of the fleet.
+    #[error(transparent)]
+    Member(#[from] MemberError),
 }
 
 /// Runs `controller` with everything that it needs, until a signal asks for the end. The controller is to end soon
 /// after its last argument turns true: with what is in flight finished and nothing new started.
 pub(crate) async fn run<C, F>(config: Config, controller: C) -> Result<(), RunError>
 where
-    C: FnOnce(Client, Config, Catalogue, Telemetry, watch::Receiver<bool>) -> F,
-    F: Future<Output = ()>,
+    C: FnOnce(Connected, Config, Catalogue, Telemetry, watch::Receiver<bool>) -> F,
+    F: Future<Output = Result<(), MemberError>>,
 {
     let format = match config.log_format {
         LogFormat::Json => Format::Json,
@@ -84,19 +90,18 @@ async fn work<C, F>(
     controller: C,
 ) -> Result<(), RunError>
 where
-    C: FnOnce(Client, Config, Catalogue, Telemetry, watch::Receiver<bool>) -> F,
-    F: Future<Output = ()>,
+    C: FnOnce(Connected, Config, Catalogue, Telemetry, watch::Receiver<bool>) -> F,
+    F: Future<Output = Result<(), MemberError>>,
 {
     let user_agent = connect::user_agent(&config.member);
-    let connect = connect::connect(config.kubeconfig.as_deref(), config.context.as_deref(), &user_agent);
+    let connect = connect::connect_as(config.kubeconfig.as_deref(), config.context.as_deref(), &user_agent);
     telemetry.health.set_ready(false, "waiting for the API server");
     let client = tokio::select! {
         client = connect => client?,
         () = stopped(&mut stop) => return Ok(()),
     };
-    telemetry.health.set_ready(false, "filling caches");
-    controller(client, config, catalogue, telemetry, stop).await;
-    Ok(())
+    telemetry.health.set_ready(false, "joining the fleet");
+    Ok(controller(client, config, catalogue, telemetry, stop).await?)
 }
 
 /// Completes once `stop` is true.

@@ -2,31 +2,42 @@
 //!
 //! Read in this order: [`reconcile`](mod@reconcile) (the whole of it), then its steps in files of their names:
 //! [`dereference`](mod@dereference), [`validate`](mod@validate), `planner::plan`, [`apply`](mod@apply),
-//! [`report`](mod@report). Around them: [`watch`] feeds [`store`] and the queue with what [`seen`] takes of each
-//! object; [`requests`] is every request that is made; [`live`] reads one Database for the command line.
+//! [`report`](mod@report). Around them: [`ownership`] does what the fleet orders: it opens watches for buckets
+//! ([`holdings`]) and lets reconciles in ([`gate`]); [`watch`] feeds [`store`], [`arrivals`] and the queue with what
+//! [`seen`] takes of each object; [`requests`] is every request that is made; [`live`] reads one Database for the command
+//! line.
 //!
-//! Promise: a Database is never reconciled twice at once by this process, a settled one costs no request, and no
-//! failure of one Database keeps another from being looked at.
-//! Not guaranteed: that no other process reconciles the same Database; that is what ownership of buckets is for.
+//! Promise: a Database is reconciled only while its bucket is owned, and never twice at once; a settled one costs no
+//! request, and no failure of one Database keeps another from being looked at.
+//! Not guaranteed: that a request that was sent while the bucket was owned arrives before it is somebody else's. That is
+//! what the fence at the API server is for.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::database::Phase as Reported;
 use engines::catalogue::Catalogue;
+use fleet::{Fleet, Orders};
 use kube::Client;
 use telemetry::{Metrics, Outcome, Phase, Telemetry, Verdict};
 use tokio::sync::watch as channel;
 use workqueue::{Backoff, Class, Queue};
 
+use gate::Gate;
+use ownership::Ownership;
 use reconcile::{Context, Next, reconcile};
 use store::{Key, Store};
 
 pub mod apply;
+pub mod arrivals;
 pub mod contests;
 pub mod credentials;
 pub mod dereference;
+pub mod gate;
+pub mod holdings;
 pub mod live;
+mod meet;
+pub mod ownership;
 pub mod permit;
 pub mod reconcile;
 pub mod report;
@@ -53,6 +64,8 @@ pub struct Settings {
     pub max_restarting: usize,
     /// Number of pods of a StatefulSet: 1, unless a test asks for none.
     pub replicas: u32,
+    /// How long others get to take over when this replica is to stop.
+    pub patience: Duration,
 }
 
 /// First wait after a failure, and the longest. Both with full jitter.
@@ -61,32 +74,30 @@ const BACKOFF: Backoff = Backoff {
     cap: Duration::from_mins(5),
 };
 
-/// Runs until `stop` turns true, then finishes what is in flight and starts nothing new.
-pub async fn run(client: Client, settings: Settings, telemetry: Telemetry, mut stop: channel::Receiver<bool>) {
-    let store = Store::default();
+/// Works in the buckets that the fleet gives to this replica, until the fleet has no more orders. When `stop` turns true
+/// it asks the fleet to take them back: what is in flight is finished, and nothing new is started.
+pub async fn run(
+    client: Client,
+    settings: Settings,
+    (fleet, orders): (Fleet, Orders),
+    telemetry: Telemetry,
+    stop: channel::Receiver<bool>,
+) {
     let queue = Arc::new(Queue::new(
         BACKOFF,
         rand::random::<u64>,
         telemetry.metrics.queue.clone(),
     ));
     let sink = watch::Sink {
-        store: store.clone(),
+        store: Store::default(),
+        arrivals: arrivals::Arrivals::default(),
         queue: queue.clone(),
     };
-    let (watches, mut listed) = watch::start(&client, &settings.namespaces, &sink);
-    let started = Instant::now();
-    tokio::select! {
-        _ = listed.wait_for(|listed| *listed) => {}
-        _ = stop.wait_for(|stop| *stop) => return,
-    }
-    tracing::info!(
-        databases = store.len(),
-        seconds = started.elapsed().as_secs_f64(),
-        "caches are complete"
-    );
+    let source = watch::Source::new(client.clone(), &settings.namespaces, sink.clone());
     let cx = Arc::new(Context {
         client: client.clone(),
-        store: store.clone(),
+        store: sink.store.clone(),
+        arrivals: sink.arrivals,
         catalogue: settings.catalogue.clone(),
         replicas: settings.replicas,
         restarts: restarts::Restarts::new(settings.max_restarting),
@@ -94,27 +105,44 @@ pub async fn run(client: Client, settings: Settings, telemetry: Telemetry, mut s
         reporter: report::Reporter::new(client, &settings.member),
         metrics: telemetry.metrics.clone(),
     });
-    count_at_scrape(&telemetry.metrics, &store, &queue);
-    telemetry.health.set_ready(true, "caches are complete");
+    count_at_scrape(&telemetry.metrics, &cx.store, &queue, &fleet);
+    let shared = source.shared();
+    let health = telemetry.health.clone();
+    let ownership = Ownership::new(fleet, source, cx.clone(), queue.clone(), health);
     let mut workers = tokio::task::JoinSet::new();
     for _ in 0..settings.workers.max(1) {
-        workers.spawn(work(cx.clone(), queue.clone(), telemetry.clone()));
+        workers.spawn(work(cx.clone(), ownership.gate(), queue.clone(), telemetry.clone()));
     }
-    // The sender went only if the process is going, which is also a reason to stop.
-    let _ = stop.wait_for(|stop| *stop).await;
-    telemetry.health.set_ready(false, "stopping");
+    ownership.obey(orders, stop, settings.patience).await;
+    telemetry.health.set_ready(false, "not part of the fleet");
     queue.shutdown();
     while workers.join_next().await.is_some() {}
-    drop(watches);
+    drop(shared);
 }
 
-async fn work(cx: Arc<Context>, queue: Arc<Queue<Key>>, telemetry: Telemetry) {
+async fn work(cx: Arc<Context>, gate: Arc<Gate>, queue: Arc<Queue<Key>>, telemetry: Telemetry) {
     while let Some(item) = queue.get().await {
         let key = item.key().clone();
+        // Whoever owns the bucket looks at all that is in it when it begins.
+        let Some(mut pass) = gate.enter(key.bucket) else {
+            queue.forget(&key);
+            item.done();
+            continue;
+        };
         let busy = telemetry.health.busy();
         let started = Instant::now();
-        let result = reconcile(&cx, &key).await;
-        drop(busy);
+        let permit = pass.permit();
+        let result = tokio::select! {
+            biased;
+            () = pass.aborted() => None,
+            result = reconcile(&cx, &key, &permit) => Some(result),
+        };
+        drop((busy, pass));
+        let Some(result) = result else {
+            queue.forget(&key);
+            item.done();
+            continue;
+        };
         let verdict = if result.is_ok() {
             Verdict::Success
         } else {
@@ -143,15 +171,19 @@ async fn work(cx: Arc<Context>, queue: Arc<Queue<Key>>, telemetry: Telemetry) {
 }
 
 /// Gauges show what is true at the scrape, so that nothing has to keep them up to date meanwhile.
-fn count_at_scrape(metrics: &Metrics, store: &Store, queue: &Arc<Queue<Key>>) {
-    let (store, queue) = (store.clone(), Arc::downgrade(queue));
+fn count_at_scrape(metrics: &Metrics, store: &Store, queue: &Arc<Queue<Key>>, fleet: &Fleet) {
+    let (store, queue, fleet) = (store.clone(), Arc::downgrade(queue), fleet.clone());
     metrics.before_scrape(move |metrics| {
         if let Some(queue) = queue.upgrade() {
             metrics.queue.set(queue.counts(), queue.in_work());
         }
-        metrics
-            .phases
-            .count(|count| store.for_each(|_, database| count(phase_of(database.status.phase))));
+        metrics.phases.count(|count| {
+            store.for_each(|key, database| {
+                if fleet.may_start(key.bucket).is_some() {
+                    count(phase_of(database.status.phase));
+                }
+            });
+        });
     });
 }
 

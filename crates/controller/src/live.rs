@@ -13,6 +13,7 @@ use planner::intent::Salt;
 use planner::kept::without_configuration;
 use planner::plan::{Desired, Observed, Plan, Subject, plan};
 use serde_json::Value;
+use sharding::Epoch;
 
 use crate::dereference::{DereferenceError, dereference};
 use crate::permit::Permit;
@@ -96,7 +97,7 @@ pub async fn preview(
         uid: database.uid().unwrap_or_default(),
         bucket: sharding::bucket_of(namespace, name),
     };
-    let reader = Writer::new(client.clone(), &subject, Permit::always(crate::reconcile::EPOCH));
+    let reader = Writer::new(client.clone(), &subject, Permit::always(Epoch(0)));
     let found = dereference(&reader, &database, &children, name).await?;
     if let Some(spoilt) = found.spoilt {
         return Err(DereferenceError::Salt(spoilt).into());

@@ -15,12 +15,13 @@ use planner::deletion::{self, plan_deletion};
 use planner::kept::without_configuration;
 use planner::plan::{Block, Desired, Observed, Plan, Subject, latest_revision, plan};
 use planner::status::{Failure, Progress};
-use sharding::Epoch;
 use telemetry::{ErrorType, Outcome, Step};
 
 use crate::apply::{Applied, ApplyError, Round, apply};
+use crate::arrivals::Arrivals;
 use crate::contests::Contests;
 use crate::dereference::{DereferenceError, dereference, salt};
+use crate::meet::meet;
 use crate::permit::Permit;
 use crate::report::{ReportError, Reporter, report};
 use crate::requests::{ApiError, Writer};
@@ -29,9 +30,6 @@ use crate::seen::SeenDatabase;
 use crate::store::{Entry, Key, Store};
 use crate::terminating;
 use crate::validate::{Verdict, validate};
-
-/// The epoch that every write carries until buckets have owners.
-pub const EPOCH: Epoch = Epoch(1);
 
 /// How often a plan is made again within one reconcile because a write found something unexpected. The queue goes on
 /// from there.
@@ -50,6 +48,8 @@ pub struct Context {
     pub client: Client,
     /// What is known.
     pub store: Store,
+    /// What is known of Databases that have no bucket yet.
+    pub arrivals: Arrivals,
     /// Engines and versions.
     pub catalogue: Arc<Catalogue>,
     /// Number of pods of a StatefulSet: 1, unless a test asks for none.
@@ -78,6 +78,9 @@ pub enum Next {
 /// Why a reconcile did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
+    /// The Database itself could not be read, or not be given its finalizer and its label.
+    #[error("reading the Database")]
+    Meet(#[source] ApiError),
     /// Something could not be read.
     #[error("reading what the Database refers to")]
     Dereference(#[from] DereferenceError),
@@ -97,6 +100,7 @@ impl ReconcileError {
     pub fn next(&self) -> Next {
         let api = match self {
             Self::Dereference(DereferenceError::Api(error))
+            | Self::Meet(error)
             | Self::Terminating(error)
             | Self::Report(ReportError::Api(error))
             | Self::Apply(ApplyError::Api(error)) => error,
@@ -122,6 +126,7 @@ impl ReconcileError {
     pub fn error_type(&self) -> ErrorType {
         match self {
             Self::Dereference(DereferenceError::Api(error))
+            | Self::Meet(error)
             | Self::Terminating(error)
             | Self::Report(ReportError::Api(error))
             | Self::Apply(ApplyError::Api(error)) => error.error_type(),
@@ -133,7 +138,7 @@ impl ReconcileError {
     /// Which step it belongs to.
     pub fn step(&self) -> Step {
         match self {
-            Self::Dereference(_) => Step::Dereference,
+            Self::Meet(_) | Self::Dereference(_) => Step::Dereference,
             Self::Terminating(_) => Step::Plan,
             Self::Apply(_) => Step::Apply,
             Self::Report(_) => Step::Report,
@@ -141,20 +146,22 @@ impl ReconcileError {
     }
 }
 
-/// Brings one Database closer to what is declared.
-pub async fn reconcile(cx: &Context, key: &Key) -> Result<Next, ReconcileError> {
+/// Brings one Database closer to what is declared, for as long as the permit holds.
+pub async fn reconcile(cx: &Context, key: &Key, permit: &Permit) -> Result<Next, ReconcileError> {
     let entry = cx.store.get(key);
-    let Some(database) = entry.database.clone() else {
+    let mut subject = Subject {
+        namespace: key.namespace.to_string(),
+        name: key.name.to_string(),
+        uid: String::new(),
+        bucket: key.bucket,
+    };
+    let writer = Writer::new(cx.client.clone(), &subject, permit.clone());
+    let met = meet(cx, key, &writer, &entry).await.map_err(ReconcileError::Meet)?;
+    let Some(database) = met else {
         cx.restarts.settled(key);
         return Ok(Next::Wait);
     };
-    let subject = Subject {
-        namespace: key.namespace.to_string(),
-        name: key.name.to_string(),
-        uid: database.uid().unwrap_or_default(),
-        bucket: sharding::bucket_of(&key.namespace, &key.name),
-    };
-    let writer = Writer::new(cx.client.clone(), &subject, Permit::always(EPOCH));
+    subject.uid = database.uid().unwrap_or_default();
     let database = SeenDatabase::clone(&database);
     if database.deleting() {
         finalize(cx, key, &subject, &writer, database, entry).await

@@ -355,6 +355,12 @@ impl Writer {
         }
     }
 
+    /// Reads the Database itself.
+    pub async fn database(&self, name: &str) -> Result<SeenDatabase, ApiError> {
+        let request = Request::new(databases(&self.namespace)).get(name, &GetParams::default());
+        exchange(&self.client, &format!("Database {name}"), request).await
+    }
+
     /// Changes metadata of the Database itself, if it is still at this version.
     pub async fn stamp(&self, name: &str, resource_version: &str, change: &Value) -> Result<SeenDatabase, ApiError> {
         let mut body = self.fenced(change);

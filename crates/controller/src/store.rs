@@ -1,24 +1,30 @@
-//! What this process knows of its Databases and their children.
+//! What this process knows of its Databases and their children, bucket by bucket.
+//!
+//! Only buckets that are [held](Store::hold) are kept: whatever a watch still tells of another one is not taken, and with
+//! its bucket everything that is known of a Database is dropped.
 //!
 //! Fed by watches and by the answers to our own writes, whichever is newer by `resourceVersion`: so a reconcile that
 //! has just written sees what it wrote, and the echo of that write wakes nobody. (Since Kubernetes 1.35 versions of one
 //! kind may be compared as numbers; every earlier API server on etcd behaved so too.)
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::ResourceExt as _;
 use planner::child::{Child, ChildRef, Children, Kind};
+use sharding::{Bucket, bucket_of};
 
 use crate::seen::SeenDatabase;
 
-/// Namespace and name of a Database.
+/// Namespace and name of a Database, and the bucket that follows from them.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Key {
     /// Namespace.
     pub namespace: Arc<str>,
     /// Name.
     pub name: Arc<str>,
+    /// Where it belongs, whatever its label says.
+    pub bucket: Bucket,
 }
 
 impl Key {
@@ -27,6 +33,7 @@ impl Key {
         Self {
             namespace: namespace.into(),
             name: name.into(),
+            bucket: bucket_of(namespace, name),
         }
     }
 }
@@ -42,6 +49,9 @@ impl std::fmt::Display for Key {
 pub struct Entry {
     /// The Database itself; `None` if only children are known.
     pub database: Option<Arc<SeenDatabase>>,
+    /// No watch shows the Database any more, or not as it is: it has gone, or its label has. It must be read before
+    /// anything is decided.
+    pub doubted: bool,
     /// Its children.
     pub children: Children,
     /// Versions at which children went: an answer to an earlier write of ours may arrive after the event of the end,
@@ -49,25 +59,88 @@ pub struct Entry {
     gone: BTreeMap<ChildRef, u64>,
 }
 
+impl Entry {
+    fn is_empty(&self) -> bool {
+        self.database.is_none() && self.children.is_empty()
+    }
+}
+
+type Partitions = BTreeMap<Bucket, HashMap<Key, Entry>>;
+
 /// All that is known. Clones share it.
 #[derive(Clone, Default)]
-pub struct Store(Arc<Mutex<HashMap<Key, Entry>>>);
+pub struct Store(Arc<Mutex<Partitions>>);
+
+/// What is known of some buckets, as one list or watch may change it.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    /// Which buckets the list was about.
+    pub buckets: &'a BTreeSet<Bucket>,
+    /// In which namespace; all, if none.
+    pub namespace: Option<&'a str>,
+}
+
+impl Part<'_> {
+    fn covers(self, key: &Key) -> bool {
+        self.namespace.is_none_or(|namespace| *key.namespace == *namespace)
+    }
+
+    fn of(self, all: &mut Partitions) -> impl Iterator<Item = &mut HashMap<Key, Entry>> {
+        all.iter_mut()
+            .filter(move |(bucket, _)| self.buckets.contains(bucket))
+            .map(|(_, entries)| entries)
+    }
+
+    /// Highest of what `version_of` finds in the entries.
+    fn highest(self, all: &Partitions, version_of: impl Fn(&Entry) -> Option<u64>) -> u64 {
+        let parts = all.iter().filter(|(bucket, _)| self.buckets.contains(bucket));
+        let entries = parts.flat_map(|(_, entries)| entries.values());
+        entries.filter_map(version_of).max().unwrap_or_default()
+    }
+}
 
 impl Store {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Partitions> {
         // A thread that panicked here left at most one entry out of date, which the next event or list corrects.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known of a Database now.
-    pub fn get(&self, key: &Key) -> Entry {
-        self.lock().get(key).cloned().unwrap_or_default()
+    /// Begins to take what is told of these buckets.
+    pub fn hold(&self, buckets: impl IntoIterator<Item = Bucket>) {
+        let mut all = self.lock();
+        for bucket in buckets {
+            all.entry(bucket).or_default();
+        }
     }
 
-    /// Takes a Database. Whether it is news.
+    /// Forgets all that is known of these buckets, and takes nothing of them any more. Returns whose entries went.
+    pub fn release(&self, buckets: impl IntoIterator<Item = Bucket>) -> Vec<Key> {
+        let mut all = self.lock();
+        let parts = buckets.into_iter().filter_map(|bucket| all.remove(&bucket));
+        parts.flat_map(HashMap::into_keys).collect()
+    }
+
+    /// Databases of these buckets of which anything is known.
+    pub fn keys(&self, buckets: impl IntoIterator<Item = Bucket>) -> Vec<Key> {
+        let all = self.lock();
+        let parts = buckets.into_iter().filter_map(|bucket| all.get(&bucket));
+        parts.flat_map(HashMap::keys).cloned().collect()
+    }
+
+    /// What is known of a Database now.
+    pub fn get(&self, key: &Key) -> Entry {
+        let all = self.lock();
+        let entry = all.get(&key.bucket).and_then(|entries| entries.get(key));
+        entry.cloned().unwrap_or_default()
+    }
+
+    /// Takes a Database. Whether it is news; never, if its bucket is not held.
     pub fn put_database(&self, key: &Key, database: SeenDatabase) -> bool {
         let mut all = self.lock();
-        let entry = all.entry(key.clone()).or_default();
+        let Some(entries) = all.get_mut(&key.bucket) else {
+            return false;
+        };
+        let entry = entries.entry(key.clone()).or_default();
         let news = entry.database.as_ref().is_none_or(|known| {
             newer(
                 database.resource_version().as_deref(),
@@ -76,25 +149,60 @@ impl Store {
         });
         if news {
             entry.database = Some(Arc::new(database));
+            entry.doubted = false;
         }
         news
     }
 
-    /// Forgets a Database that has gone.
-    pub fn remove_database(&self, key: &Key) {
-        let mut all = self.lock();
-        if let Some(entry) = all.get_mut(key) {
-            entry.database = None;
-            if entry.children.is_empty() {
-                all.remove(key);
-            }
-        }
+    /// Takes a Database that was just read: it is as it is.
+    pub fn believe(&self, key: &Key, database: SeenDatabase) {
+        self.put_database(key, database);
+        self.change(key, |entry| entry.doubted = false);
     }
 
-    /// Takes a child. Whether it is news.
+    /// No watch shows a Database any more. Whether somebody has to look.
+    ///
+    /// One whose last finalizer we know to be gone has gone with it; any other one may have lost its label only.
+    pub fn doubt(&self, key: &Key) -> bool {
+        self.change(key, |entry| {
+            let Some(known) = &entry.database else { return false };
+            if known.deleting() && known.finalizers().is_empty() {
+                entry.database = None;
+                return true;
+            }
+            entry.doubted = true;
+            true
+        })
+        .unwrap_or(false)
+    }
+
+    /// Forgets a Database that has gone.
+    pub fn remove_database(&self, key: &Key) {
+        self.change(key, |entry| {
+            entry.database = None;
+            entry.doubted = false;
+        });
+    }
+
+    /// Changes an entry, if there is one, and drops it if nothing is left of it.
+    fn change<T>(&self, key: &Key, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let mut all = self.lock();
+        let entries = all.get_mut(&key.bucket)?;
+        let entry = entries.get_mut(key)?;
+        let result = change(entry);
+        if entry.is_empty() {
+            entries.remove(key);
+        }
+        Some(result)
+    }
+
+    /// Takes a child. Whether it is news; never, if its bucket is not held.
     pub fn put_child(&self, key: &Key, child: ChildRef, facts: Child) -> bool {
         let mut all = self.lock();
-        let entry = all.entry(key.clone()).or_default();
+        let Some(entries) = all.get_mut(&key.bucket) else {
+            return false;
+        };
+        let entry = entries.entry(key.clone()).or_default();
         let next = version(&facts.resource_version);
         let news = entry
             .children
@@ -110,97 +218,76 @@ impl Store {
 
     /// Forgets a child that went at this version, unless a newer one has taken its place. Whether it was known.
     pub fn remove_child(&self, key: &Key, child: &ChildRef, gone_at: &str) -> bool {
-        let mut all = self.lock();
-        let Some(entry) = all.get_mut(key) else { return false };
-        let known = entry
-            .children
-            .get(child)
-            .is_some_and(|known| version(&known.resource_version) <= version(gone_at));
-        if known {
-            entry.children.remove(child);
-            // Accepted specs have new names all the time, and are never written twice.
-            if child.kind != Kind::ControllerRevision {
-                entry.gone.insert(child.clone(), version(gone_at));
+        self.change(key, |entry| {
+            let known = entry
+                .children
+                .get(child)
+                .is_some_and(|known| version(&known.resource_version) <= version(gone_at));
+            if known {
+                entry.children.remove(child);
+                // Accepted specs have new names all the time, and are never written twice.
+                if child.kind != Kind::ControllerRevision {
+                    entry.gone.insert(child.clone(), version(gone_at));
+                }
             }
-            if entry.children.is_empty() && entry.database.is_none() {
-                all.remove(key);
-            }
-        }
-        known
+            known
+        })
+        .unwrap_or(false)
     }
 
     /// After a new list of one kind: forgets what was not in it. Returns the Databases whose children went.
     ///
     /// `started_at`: the highest version that was known when the list began; what is newer was written meanwhile.
-    pub fn keep_children(
-        &self,
-        kind: Kind,
-        in_scope: impl Fn(&str) -> bool,
-        listed: &HashSet<String>,
-        started_at: u64,
-    ) -> Vec<Key> {
+    pub fn keep_children(&self, kind: Kind, part: Part<'_>, listed: &HashSet<String>, started_at: u64) -> Vec<Key> {
         let mut all = self.lock();
         let mut touched = Vec::new();
-        all.retain(|key, entry| {
-            let before = entry.children.len();
-            if in_scope(&key.namespace) {
-                entry.children.retain(|child, known| {
-                    child.kind != kind || listed.contains(&known.uid) || version(&known.resource_version) > started_at
-                });
-            }
-            if entry.children.len() != before {
-                touched.push(key.clone());
-            }
-            entry.database.is_some() || !entry.children.is_empty()
-        });
+        for entries in part.of(&mut all) {
+            entries.retain(|key, entry| {
+                let before = entry.children.len();
+                if part.covers(key) {
+                    entry.children.retain(|child, known| {
+                        child.kind != kind
+                            || listed.contains(&known.uid)
+                            || version(&known.resource_version) > started_at
+                    });
+                }
+                if entry.children.len() != before {
+                    touched.push(key.clone());
+                }
+                !entry.is_empty()
+            });
+        }
         touched
     }
 
-    /// After a new list of Databases: forgets those that were not in it, and returns them.
-    pub fn keep_databases(
-        &self,
-        in_scope: impl Fn(&str) -> bool,
-        listed: &HashSet<String>,
-        started_at: u64,
-    ) -> Vec<Key> {
+    /// After a new list of Databases: doubts those that were not in it, and returns them.
+    pub fn keep_databases(&self, part: Part<'_>, listed: &HashSet<String>, started_at: u64) -> Vec<Key> {
         let mut all = self.lock();
-        let mut gone = Vec::new();
-        all.retain(|key, entry| {
-            let lost = in_scope(&key.namespace)
+        let mut unseen = Vec::new();
+        for (key, entry) in part.of(&mut all).flatten() {
+            let lost = part.covers(key)
                 && entry.database.as_ref().is_some_and(|known| {
-                    !listed.contains(&known.uid().unwrap_or_default())
-                        && version(&known.resource_version().unwrap_or_default()) <= started_at
+                    !listed.contains(&known.uid().unwrap_or_default()) && version_of(known) <= started_at
                 });
             if lost {
-                entry.database = None;
-                gone.push(key.clone());
+                entry.doubted = true;
+                unseen.push(key.clone());
             }
-            entry.database.is_some() || !entry.children.is_empty()
-        });
-        gone
+        }
+        unseen
     }
 
     /// Highest version that is known of a kind of child.
-    pub fn highest_child_version(&self, kind: Kind) -> u64 {
-        let all = self.lock();
-        let of_kind = all
-            .values()
-            .flat_map(|entry| &entry.children)
-            .filter(|(child, _)| child.kind == kind);
-        of_kind
-            .map(|(_, known)| version(&known.resource_version))
-            .max()
-            .unwrap_or_default()
+    pub fn highest_child_version(&self, kind: Kind, part: Part<'_>) -> u64 {
+        part.highest(&self.lock(), |entry| {
+            let of_kind = entry.children.iter().filter(|(child, _)| child.kind == kind);
+            of_kind.map(|(_, known)| version(&known.resource_version)).max()
+        })
     }
 
     /// Highest version that is known of a Database.
-    pub fn highest_database_version(&self) -> u64 {
-        let all = self.lock();
-        let databases = all.values().filter_map(|entry| entry.database.as_ref());
-        databases
-            .map(|known| version(&known.resource_version().unwrap_or_default()))
-            .max()
-            .unwrap_or_default()
+    pub fn highest_database_version(&self, part: Part<'_>) -> u64 {
+        part.highest(&self.lock(), |entry| entry.database.as_deref().map(version_of))
     }
 
     /// Databases in `namespace` whose spec refers to this ConfigMap or Secret.
@@ -218,7 +305,8 @@ impl Store {
                 reference.is_some_and(|reference| reference.name == name)
             })
         };
-        all.iter()
+        all.values()
+            .flatten()
             .filter(|(key, entry)| &*key.namespace == namespace && refers(entry))
             .map(|(key, _)| key.clone())
             .collect()
@@ -226,7 +314,11 @@ impl Store {
 
     /// Number of Databases.
     pub fn len(&self) -> usize {
-        self.lock().values().filter(|entry| entry.database.is_some()).count()
+        let all = self.lock();
+        all.values()
+            .flat_map(HashMap::values)
+            .filter(|entry| entry.database.is_some())
+            .count()
     }
 
     /// Whether there is no Database.
@@ -236,12 +328,16 @@ impl Store {
 
     /// Calls `each` with every Database that is known.
     pub fn for_each(&self, mut each: impl FnMut(&Key, &SeenDatabase)) {
-        for (key, entry) in self.lock().iter() {
+        for (key, entry) in self.lock().values().flatten() {
             if let Some(database) = &entry.database {
                 each(key, database);
             }
         }
     }
+}
+
+fn version_of(database: &SeenDatabase) -> u64 {
+    version(&database.resource_version().unwrap_or_default())
 }
 
 /// A resourceVersion as a number; 0 if it is none, so that whatever comes next is newer.

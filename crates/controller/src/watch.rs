@@ -1,11 +1,13 @@
 //! From watch events to the store and the queue.
 //!
-//! One watch for each kind (and namespace, if the operator is confined to some), each re-listed by `kube-runtime` when
-//! it breaks. Children are selected at the server by the presence of the bucket label. A reconcile starts only after
-//! every watch has delivered its first list: before that, "not found" would mean nothing.
+//! Databases and children are watched for some buckets at a time, selected at the server by their label ([`slice`]). What
+//! no such watch shows is watched by everybody, metadata only ([`shared`]): Databases without a usable label, and the
+//! objects that users asked us to watch. Each watch is re-listed by `kube-runtime` when it breaks. Nothing is decided
+//! before every watch has delivered its first list: until then, "not found" would mean nothing.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Debug;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use api::names;
@@ -18,99 +20,198 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Client, Resource, ResourceExt as _};
 use planner::child::Kind;
 use serde::de::DeserializeOwned;
+use sharding::{BUCKETS, Bucket};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use workqueue::{Class, Queue};
 
+use crate::arrivals::{Arrival, Arrivals};
 use crate::seen::{SeenChild, SeenDatabase};
-use crate::store::{Key, Store};
+use crate::store::{Key, Part, Store};
 
 /// Where events go.
 #[derive(Clone)]
 pub struct Sink {
     /// What is known.
     pub store: Store,
+    /// Databases that no watch by bucket shows.
+    pub arrivals: Arrivals,
     /// What is to be looked at.
     pub queue: Arc<Queue<Key>>,
 }
 
-/// Starts every watch. `ready` turns true once all of them have delivered their first list. They end when the returned
-/// set is dropped.
-pub fn start(client: &Client, namespaces: &[String], sink: &Sink) -> (tokio::task::JoinSet<()>, watch::Receiver<bool>) {
-    let mut tasks = tokio::task::JoinSet::new();
-    let (listed, mut lists) = mpsc::unbounded_channel::<()>();
-    let mut expected = 0;
-    let scopes: Vec<Option<String>> = if namespaces.is_empty() {
-        vec![None]
-    } else {
-        namespaces.iter().cloned().map(Some).collect()
-    };
-    for scope in &scopes {
-        let mut spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
-            expected += 1;
-            tasks.spawn(task);
-        };
-        let common = || (sink.clone(), scope.clone(), listed.clone());
-        spawn(Box::pin(databases(objects(client, scope.as_ref(), None), common())));
-        // The index is that of the kind in `Kind::ALL`; the test `every_kind_is_watched` counts them.
-        let children = || Some(names::BUCKET_LABEL);
-        spawn(Box::pin(watch_children::<0>(
-            objects(client, scope.as_ref(), children()),
-            common(),
-        )));
-        spawn(Box::pin(watch_children::<1>(
-            objects(client, scope.as_ref(), children()),
-            common(),
-        )));
-        spawn(Box::pin(watch_children::<2>(
-            objects(client, scope.as_ref(), children()),
-            common(),
-        )));
-        spawn(Box::pin(watch_children::<3>(
-            objects(client, scope.as_ref(), children()),
-            common(),
-        )));
-        spawn(Box::pin(watch_children::<4>(
-            objects(client, scope.as_ref(), children()),
-            common(),
-        )));
-        spawn(Box::pin(watch_children::<5>(
-            objects(client, scope.as_ref(), children()),
-            common(),
-        )));
-        spawn(Box::pin(watch_children::<6>(
-            objects(client, scope.as_ref(), children()),
-            common(),
-        )));
-        spawn(Box::pin(watch_children::<7>(
-            objects(client, scope.as_ref(), children()),
-            common(),
-        )));
-        spawn(Box::pin(references::<ConfigMap>(
-            metadata(client, scope.as_ref()),
-            Kind::ConfigMap,
-            common(),
-        )));
-        spawn(Box::pin(references::<Secret>(
-            metadata(client, scope.as_ref()),
-            Kind::Secret,
-            common(),
-        )));
-    }
-    let (ready, is_ready) = watch::channel(false);
-    tasks.spawn(async move {
-        for _ in 0..expected {
-            if lists.recv().await.is_none() {
-                return;
-            }
-        }
-        // Nobody waits any more only when the process is stopping.
-        ready.send_replace(true);
-        ready.closed().await;
-    });
-    (tasks, is_ready)
+/// From where watches are opened.
+#[derive(Clone)]
+pub struct Source {
+    client: Client,
+    /// Namespaces to watch, each by itself; or all at once.
+    scopes: Vec<Option<String>>,
+    sink: Sink,
 }
 
-type Common = (Sink, Option<String>, mpsc::UnboundedSender<()>);
+/// Some watches. They end when this is dropped.
+pub struct Watches {
+    /// Ended by being dropped.
+    _tasks: JoinSet<()>,
+    listed: watch::Receiver<bool>,
+}
+
+impl Watches {
+    /// Completes once all of them have delivered their first list; with no, if they were dropped before.
+    pub fn listed(&self) -> impl Future<Output = bool> + Send + use<> {
+        let mut listed = self.listed.clone();
+        async move { listed.wait_for(|listed| *listed).await.is_ok() }
+    }
+}
+
+/// Collects watches, and then when they are listed.
+struct Opening<'a> {
+    source: &'a Source,
+    tasks: JoinSet<()>,
+    listed: mpsc::UnboundedSender<()>,
+    lists: mpsc::UnboundedReceiver<()>,
+}
+
+/// What each watch gets.
+struct Common {
+    sink: Sink,
+    scope: Option<String>,
+    listed: mpsc::UnboundedSender<()>,
+}
+
+impl<'a> Opening<'a> {
+    fn new(source: &'a Source) -> Self {
+        let (listed, lists) = mpsc::unbounded_channel();
+        Self {
+            source,
+            tasks: JoinSet::new(),
+            listed,
+            lists,
+        }
+    }
+
+    fn spawn(&mut self, scope: Option<&String>, watch: impl FnOnce(Common) -> Task) {
+        self.tasks.spawn(watch(Common {
+            sink: self.source.sink.clone(),
+            scope: scope.cloned(),
+            listed: self.listed.clone(),
+        }));
+    }
+
+    fn opened(self) -> Watches {
+        let Self {
+            mut tasks, mut lists, ..
+        } = self;
+        let expected = tasks.len();
+        let (ready, listed) = watch::channel(false);
+        tasks.spawn(async move {
+            for _ in 0..expected {
+                if lists.recv().await.is_none() {
+                    return;
+                }
+            }
+            ready.send_replace(true);
+            // Nobody waits any more only when the watches are being dropped.
+            ready.closed().await;
+        });
+        Watches { _tasks: tasks, listed }
+    }
+}
+
+type Task = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Source {
+    /// For these namespaces; all, if empty.
+    pub fn new(client: Client, namespaces: &[String], sink: Sink) -> Self {
+        let scopes = if namespaces.is_empty() {
+            vec![None]
+        } else {
+            namespaces.iter().cloned().map(Some).collect()
+        };
+        Self { client, scopes, sink }
+    }
+
+    /// Where events go.
+    pub fn sink(&self) -> &Sink {
+        &self.sink
+    }
+
+    /// Opens the watches of these buckets.
+    pub fn slice(&self, buckets: &Arc<BTreeSet<Bucket>>) -> Watches {
+        let mut opening = Opening::new(self);
+        let selector = selector(buckets);
+        for scope in &self.scopes {
+            let scope = scope.as_ref();
+            let events = objects::<SeenDatabase>(&self.client, scope, &selector);
+            let of = Arc::clone(buckets);
+            opening.spawn(scope, |common| Box::pin(databases(events, common, of)));
+            // The index is that of the kind in `Kind::ALL`; the test `every_kind_is_watched` counts them.
+            self.children::<0>(&mut opening, scope, &selector, buckets);
+            self.children::<1>(&mut opening, scope, &selector, buckets);
+            self.children::<2>(&mut opening, scope, &selector, buckets);
+            self.children::<3>(&mut opening, scope, &selector, buckets);
+            self.children::<4>(&mut opening, scope, &selector, buckets);
+            self.children::<5>(&mut opening, scope, &selector, buckets);
+            self.children::<6>(&mut opening, scope, &selector, buckets);
+            self.children::<7>(&mut opening, scope, &selector, buckets);
+        }
+        opening.opened()
+    }
+
+    fn children<const K: usize>(
+        &self,
+        opening: &mut Opening<'_>,
+        scope: Option<&String>,
+        selector: &str,
+        buckets: &Arc<BTreeSet<Bucket>>,
+    ) {
+        let events = objects::<SeenChild<K>>(&self.client, scope, selector);
+        let of = Arc::clone(buckets);
+        opening.spawn(scope, |common| Box::pin(watch_children(events, common, of)));
+    }
+
+    /// Opens the watches that every replica has.
+    pub fn shared(&self) -> Watches {
+        let mut opening = Opening::new(self);
+        let asked_for = format!("{}=true", names::WATCH_LABEL);
+        for scope in &self.scopes {
+            let scope = scope.as_ref();
+            let events = objects::<PartialObjectMeta<Arriving>>(&self.client, scope, &without_bucket());
+            opening.spawn(scope, |common| Box::pin(arrivals(events, common)));
+            let events = objects::<PartialObjectMeta<ConfigMap>>(&self.client, scope, &asked_for);
+            opening.spawn(scope, |common| Box::pin(references(events, Kind::ConfigMap, common)));
+            let events = objects::<PartialObjectMeta<Secret>>(&self.client, scope, &asked_for);
+            opening.spawn(scope, |common| Box::pin(references(events, Kind::Secret, common)));
+        }
+        opening.opened()
+    }
+}
+
+/// Selects the objects of these buckets.
+fn selector(buckets: &BTreeSet<Bucket>) -> String {
+    if buckets.len() == usize::from(BUCKETS) {
+        names::BUCKET_LABEL.to_owned()
+    } else {
+        format!("{} in ({})", names::BUCKET_LABEL, joined(buckets.iter().copied()))
+    }
+}
+
+/// Selects the objects without a bucket, and those whose label is none.
+fn without_bucket() -> String {
+    format!("{} notin ({})", names::BUCKET_LABEL, joined(Bucket::all()))
+}
+
+fn joined(buckets: impl Iterator<Item = Bucket>) -> String {
+    let mut text = String::new();
+    for bucket in buckets {
+        let comma = if text.is_empty() { "" } else { "," };
+        write!(text, "{comma}{bucket}").expect("writing to a String cannot fail");
+    }
+    text
+}
+
+/// A Database of which only the metadata is read.
+type Arriving = SeenDatabase;
 
 fn api<K>(client: &Client, scope: Option<&String>) -> Api<K>
 where
@@ -125,7 +226,7 @@ where
 fn objects<K>(
     client: &Client,
     scope: Option<&String>,
-    label: Option<&str>,
+    selector: &str,
 ) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + use<K>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
@@ -135,38 +236,29 @@ where
         + Send
         + 'static,
 {
-    let config = label.map_or_else(watcher::Config::default, |label| {
-        watcher::Config::default().labels(label)
-    });
-    watcher::watcher(api::<K>(client, scope), config).default_backoff()
+    watcher::watcher(api::<K>(client, scope), watcher::Config::default().labels(selector)).default_backoff()
 }
 
-fn metadata<K>(
-    client: &Client,
-    scope: Option<&String>,
-) -> impl Stream<Item = watcher::Result<Event<PartialObjectMeta<K>>>> + Send + use<K>
+fn key_of<K>(object: &K) -> Key
 where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + DeserializeOwned
-        + Debug
-        + Send
-        + 'static,
+    K: Resource<DynamicType = ()>,
 {
-    let config = watcher::Config::default().labels(&format!("{}=true", names::WATCH_LABEL));
-    watcher::watcher(api::<PartialObjectMeta<K>>(client, scope), config).default_backoff()
+    Key::new(&object.namespace().unwrap_or_default(), &object.name_any())
 }
 
-/// Whether a namespace is one that a watch of this scope shows.
-fn covers(scope: Option<&String>) -> impl Fn(&str) -> bool {
-    move |namespace: &str| scope.is_none_or(|scope| scope == namespace)
-}
-
-async fn databases(events: impl Stream<Item = watcher::Result<Event<SeenDatabase>>>, (sink, scope, listed): Common) {
+async fn databases(
+    events: impl Stream<Item = watcher::Result<Event<SeenDatabase>>>,
+    Common { sink, scope, listed }: Common,
+    buckets: Arc<BTreeSet<Bucket>>,
+) {
+    let part = Part {
+        buckets: &buckets,
+        namespace: scope.as_deref(),
+    };
     let mut events = std::pin::pin!(events);
     let (mut list, mut started_at) = (HashSet::new(), 0);
     let take = |database: SeenDatabase, class| {
-        let key = Key::new(&database.namespace().unwrap_or_default(), &database.name_any());
+        let key = key_of(&database);
         let class = if database.deleting() { Class::Deletion } else { class };
         if sink.store.put_database(&key, database) {
             sink.queue.add(key, class);
@@ -175,18 +267,20 @@ async fn databases(events: impl Stream<Item = watcher::Result<Event<SeenDatabase
     while let Some(event) = events.next().await {
         match event {
             Ok(Event::Apply(database)) => take(database, Class::UserChange),
+            // Also what happens when the label is changed or removed.
             Ok(Event::Delete(database)) => {
-                let key = Key::new(&database.namespace().unwrap_or_default(), &database.name_any());
-                sink.store.remove_database(&key);
-                sink.queue.add(key, Class::UserChange);
+                let key = key_of(&database);
+                if sink.store.doubt(&key) {
+                    sink.queue.add(key, Class::UserChange);
+                }
             }
-            Ok(Event::Init) => (list, started_at) = (HashSet::new(), sink.store.highest_database_version()),
+            Ok(Event::Init) => (list, started_at) = (HashSet::new(), sink.store.highest_database_version(part)),
             Ok(Event::InitApply(database)) => {
                 list.extend(database.uid());
                 take(database, Class::Resync);
             }
             Ok(Event::InitDone) => {
-                for key in sink.store.keep_databases(covers(scope.as_ref()), &list, started_at) {
+                for key in sink.store.keep_databases(part, &list, started_at) {
                     sink.queue.add(key, Class::Resync);
                 }
                 list = HashSet::new();
@@ -197,11 +291,47 @@ async fn databases(events: impl Stream<Item = watcher::Result<Event<SeenDatabase
     }
 }
 
+/// Databases that carry no bucket, or a label that is none: new ones, and those whose label somebody took away.
+async fn arrivals(
+    events: impl Stream<Item = watcher::Result<Event<PartialObjectMeta<Arriving>>>>,
+    Common { sink, scope, listed }: Common,
+) {
+    let mut events = std::pin::pin!(events);
+    let mut list = HashSet::new();
+    let take = |object: PartialObjectMeta<Arriving>| {
+        let key = key_of(&object);
+        sink.arrivals.put(key.clone(), Arrival::of(object.metadata));
+        // What is known of it is no longer kept up to date by any other watch.
+        sink.store.doubt(&key);
+        sink.queue.add(key.clone(), Class::UserChange);
+        key
+    };
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Apply(object)) => drop(take(object)),
+            Ok(Event::InitApply(object)) => drop(list.insert(take(object))),
+            Ok(Event::Delete(object)) => sink.arrivals.remove(&key_of(&object)),
+            Ok(Event::Init) => list = HashSet::new(),
+            Ok(Event::InitDone) => {
+                sink.arrivals.keep(scope.as_deref(), &list);
+                list = HashSet::new();
+                done(&listed);
+            }
+            Err(error) => complain("databases without a bucket", &error),
+        }
+    }
+}
+
 async fn watch_children<const K: usize>(
     events: impl Stream<Item = watcher::Result<Event<SeenChild<K>>>>,
-    (sink, scope, listed): Common,
+    Common { sink, scope, listed }: Common,
+    buckets: Arc<BTreeSet<Bucket>>,
 ) {
     let kind = SeenChild::<K>::KIND;
+    let part = Part {
+        buckets: &buckets,
+        namespace: scope.as_deref(),
+    };
     let mut events = std::pin::pin!(events);
     let (mut list, mut started_at) = (HashSet::new(), 0);
     let key_of = |seen: &SeenChild<K>| seen.database.as_deref().map(|name| Key::new(seen.namespace(), name));
@@ -222,16 +352,13 @@ async fn watch_children<const K: usize>(
                     sink.queue.add(key, Class::ChildDrift);
                 }
             }
-            Ok(Event::Init) => (list, started_at) = (HashSet::new(), sink.store.highest_child_version(kind)),
+            Ok(Event::Init) => (list, started_at) = (HashSet::new(), sink.store.highest_child_version(kind, part)),
             Ok(Event::InitApply(seen)) => {
                 list.insert(seen.facts.uid.clone());
                 take(seen, Class::Resync);
             }
             Ok(Event::InitDone) => {
-                for key in sink
-                    .store
-                    .keep_children(kind, covers(scope.as_ref()), &list, started_at)
-                {
+                for key in sink.store.keep_children(kind, part, &list, started_at) {
                     sink.queue.add(key, Class::ChildDrift);
                 }
                 list = HashSet::new();
@@ -246,7 +373,7 @@ async fn watch_children<const K: usize>(
 async fn references<K>(
     events: impl Stream<Item = watcher::Result<Event<PartialObjectMeta<K>>>>,
     kind: Kind,
-    (sink, _, listed): Common,
+    Common { sink, listed, .. }: Common,
 ) where
     K: Resource<DynamicType = ()>,
 {

@@ -16,6 +16,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Config};
 use serde_json::{Value, json};
+use sharding::Epoch;
 use telemetry::Telemetry;
 use tokio::time::Instant;
 
@@ -157,10 +158,17 @@ async fn the_definition_deleted_under_twenty_databases_loses_no_volume_and_no_pa
         catalogue: Arc::new(Catalogue::builtin()),
         max_restarting: 10,
         replicas: 0,
+        patience: Duration::from_secs(30),
     };
     let telemetry = Telemetry::new("test", Duration::from_mins(1)).expect("series can be registered");
     let client = Client::try_from(config).expect("a client for the operator");
-    let operator = tokio::spawn(controller::run(client, settings, telemetry, stopped));
+    let operator = tokio::spawn(controller::run(
+        client,
+        settings,
+        fleet::alone(Epoch(1)),
+        telemetry,
+        stopped,
+    ));
 
     for number in 0..DATABASES {
         // Even a Database whose end would take its data with it ends so only when it is itself deleted by its owner.

@@ -68,10 +68,12 @@ impl Served {
 
     /// All buckets in which work may start while the Lease holds.
     pub fn buckets(&self) -> impl Iterator<Item = (Bucket, Epoch)> + '_ {
-        Bucket::all().zip(self.work.iter()).filter_map(|(bucket, work)| match work {
-            Some(Work::Serving(epoch)) => Some((bucket, *epoch)),
-            Some(Work::Draining(_)) | None => None,
-        })
+        Bucket::all()
+            .zip(self.work.iter())
+            .filter_map(|(bucket, work)| match work {
+                Some(Work::Serving(epoch)) => Some((bucket, *epoch)),
+                Some(Work::Draining(_)) | None => None,
+            })
     }
 }
 
@@ -230,7 +232,10 @@ mod tests {
         let served = served(&serving());
         assert!(served.may_write(bucket(1), Epoch(7), 14_499));
         assert!(!served.may_write(bucket(1), Epoch(7), 14_500), "three quarters");
-        assert!(!served.may_write(bucket(1), Epoch(6), 10_000), "started under an older epoch");
+        assert!(
+            !served.may_write(bucket(1), Epoch(6), 10_000),
+            "started under an older epoch"
+        );
         assert!(served.may_write(bucket(2), Epoch(6), 10_000), "it drains");
         assert!(!served.may_write(bucket(3), Epoch(7), 10_000), "somebody else's");
     }

@@ -22,6 +22,13 @@ fn all(tag: u16) -> Options {
         log_filter: Some(format!("info,module_{tag}=debug")),
         catalogue: Some(format!("catalogue-{tag}").into()),
         max_restarting_databases: Some(usize::from(tag)),
+        shards: Some(tag),
+        weight: Some(u32::from(tag)),
+        weight_file: Some(format!("weight-{tag}").into()),
+        lease_seconds: Some(20 + tag),
+        renew_deadline_seconds: Some(10 + tag),
+        retry_period_seconds: Some(tag),
+        stop_seconds: Some(tag),
         statefulset_replicas: Some(u32::from(tag % 2)),
     }
 }
@@ -41,6 +48,11 @@ fn defaults_are_as_documented() {
         log_filter: "info".to_owned(),
         catalogue: None,
         max_restarting_databases: 10,
+        shards: 3,
+        weight: 1,
+        weight_file: None,
+        timings: Timings::DEFAULT,
+        stop_seconds: 25,
         statefulset_replicas: 1,
     };
     assert_eq!(config, expected);
@@ -93,6 +105,13 @@ logFormat: pretty
 logFilter: info,module_1=debug
 catalogue: catalogue-1
 maxRestartingDatabases: 1
+shards: 1
+weight: 1
+weightFile: weight-1
+leaseSeconds: 21
+renewDeadlineSeconds: 11
+retryPeriodSeconds: 1
+stopSeconds: 1
 statefulsetReplicas: 1
 ";
     assert_eq!(Options::parse(text), Ok(all(1)));
@@ -134,6 +153,9 @@ fn all_faults_are_told_at_once() {
         operator_namespace: Some(String::new()),
         log_filter: Some("info,x=loud".to_owned()),
         max_restarting_databases: Some(0),
+        shards: Some(0),
+        weight: Some(10_001),
+        renew_deadline_seconds: Some(14),
         statefulset_replicas: Some(3),
         ..Options::default()
     };
@@ -155,7 +177,10 @@ fn all_faults_are_told_at_once() {
             "operatorNamespace",
             "logFilter",
             "maxRestartingDatabases",
-            "statefulsetReplicas"
+            "shards",
+            "weight",
+            "statefulsetReplicas",
+            "leaseSeconds, renewDeadlineSeconds, retryPeriodSeconds"
         ]
     );
 }

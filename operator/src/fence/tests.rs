@@ -68,6 +68,12 @@ fn every_write_that_the_permissions_allow_is_judged_or_left_out_on_purpose() {
         "UPDATE events.k8s.io/events",
         // Asked for by admission; never written.
         "UPDATE intent.example.com/databases/finalizers",
+        // What the fence goes by; written by compare-and-swap only.
+        "CREATE coordination.k8s.io/leases",
+        "UPDATE coordination.k8s.io/leases",
+        "DELETE coordination.k8s.io/leases",
+        "CREATE intent.example.com/shardmaps",
+        "UPDATE intent.example.com/shardmaps",
         // Remade at once by the owner.
         "DELETE /services",
         "DELETE /configmaps",

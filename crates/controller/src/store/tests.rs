@@ -12,6 +12,17 @@ fn key() -> Key {
     Key::new("shop", "orders")
 }
 
+fn store() -> Store {
+    let store = Store::default();
+    store.hold(Bucket::all());
+    store
+}
+
+/// All buckets of one namespace, or of all.
+fn part<'a>(buckets: &'a BTreeSet<Bucket>, namespace: Option<&'a str>) -> Part<'a> {
+    Part { buckets, namespace }
+}
+
 fn put(store: &Store, version: u64) -> bool {
     let (name, facts) = child(version, "u");
     store.put_child(&key(), name, facts)
@@ -19,7 +30,7 @@ fn put(store: &Store, version: u64) -> bool {
 
 #[test]
 fn the_echo_of_our_own_write_is_no_news() {
-    let store = Store::default();
+    let store = store();
     assert!(put(&store, 5), "the answer to our write");
     assert!(!put(&store, 5), "its event");
     assert!(!put(&store, 4), "an event from before it");
@@ -28,7 +39,7 @@ fn the_echo_of_our_own_write_is_no_news() {
 
 #[test]
 fn a_late_answer_does_not_bring_back_what_has_gone() {
-    let store = Store::default();
+    let store = store();
     let database = json!({"metadata": {"name": "orders", "resourceVersion": "1"}, "spec": null});
     store.put_database(&key(), serde_json::from_value(database).expect("a Database"));
     put(&store, 5);
@@ -42,24 +53,81 @@ fn a_late_answer_does_not_bring_back_what_has_gone() {
 
 #[test]
 fn a_new_list_drops_what_is_not_in_it_but_not_what_was_written_meanwhile() {
-    let store = Store::default();
+    let store = store();
     put(&store, 5);
     let listed = HashSet::new();
+    let all = Bucket::all().collect();
+    let everywhere = part(&all, None);
+    let other = Bucket::all().filter(|bucket| *bucket != key().bucket).collect();
     assert_eq!(
-        store.keep_children(Kind::Service, |_| true, &listed, 4),
+        store.keep_children(Kind::Service, part(&other, None), &listed, 9),
+        Vec::new(),
+        "other buckets"
+    );
+    assert_eq!(
+        store.keep_children(Kind::Service, everywhere, &listed, 4),
         Vec::new(),
         "newer than the list"
     );
     assert_eq!(
-        store.keep_children(Kind::ConfigMap, |_| true, &listed, 9),
+        store.keep_children(Kind::ConfigMap, everywhere, &listed, 9),
         Vec::new(),
         "another kind"
     );
     assert_eq!(
-        store.keep_children(Kind::Service, |_| false, &listed, 9),
+        store.keep_children(Kind::Service, part(&all, Some("bank")), &listed, 9),
         Vec::new(),
         "another namespace"
     );
-    assert_eq!(store.keep_children(Kind::Service, |_| true, &listed, 5), vec![key()]);
+    assert_eq!(store.keep_children(Kind::Service, everywhere, &listed, 5), vec![key()]);
     assert!(store.get(&key()).children.is_empty());
+}
+
+fn database(version: u64, deleting: bool) -> SeenDatabase {
+    let mut metadata = json!({"name": "orders", "uid": "u", "resourceVersion": version.to_string()});
+    if deleting {
+        metadata["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    }
+    serde_json::from_value(json!({"metadata": metadata, "spec": null})).expect("a Database")
+}
+
+#[test]
+fn what_is_not_held_is_not_taken_and_goes_with_its_bucket() {
+    let store = Store::default();
+    assert!(!put(&store, 5));
+    assert!(!store.put_database(&key(), database(5, false)));
+    store.hold([key().bucket]);
+    assert!(put(&store, 5));
+    assert_eq!(store.keys([key().bucket]), [key()]);
+    assert_eq!(store.release([key().bucket]), [key()]);
+    assert!(store.get(&key()).children.is_empty());
+    assert!(!put(&store, 6));
+}
+
+#[test]
+fn a_database_that_no_watch_shows_is_doubted_until_it_is_read() {
+    let store = store();
+    assert!(!store.doubt(&key()), "nothing is known of it");
+    store.put_database(&key(), database(5, false));
+    assert!(store.doubt(&key()));
+    assert!(store.get(&key()).doubted);
+    assert!(store.get(&key()).database.is_some(), "its label may have gone only");
+    store.believe(&key(), database(5, false));
+    assert!(!store.get(&key()).doubted);
+    store.doubt(&key());
+    store.put_database(&key(), database(6, false));
+    assert!(!store.get(&key()).doubted, "a watch shows it again");
+    let all = Bucket::all().collect();
+    let missing = store.keep_databases(part(&all, None), &HashSet::new(), 6);
+    assert_eq!(missing, [key()]);
+    assert!(store.get(&key()).doubted, "a list that does not hold it");
+}
+
+#[test]
+fn a_database_whose_last_finalizer_we_removed_has_gone() {
+    let store = store();
+    store.put_database(&key(), database(5, true));
+    assert!(store.doubt(&key()));
+    assert!(store.get(&key()).database.is_none());
+    assert_eq!(store.len(), 0);
 }

@@ -15,6 +15,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Config};
 use planner::child::Kind;
 use serde_json::{Value, json};
+use sharding::Epoch;
 use telemetry::{Metrics, Telemetry};
 use tokio::sync::{OnceCell, watch};
 
@@ -243,8 +244,10 @@ impl Bed {
             catalogue: Arc::new(Catalogue::from_yaml(catalogue).expect("a catalogue")),
             max_restarting: 10,
             replicas,
+            patience: Duration::from_secs(30),
         };
-        let task = tokio::spawn(controller::run(client, settings, telemetry, stopped));
+        let fleet = fleet::alone(Epoch(1));
+        let task = tokio::spawn(controller::run(client, settings, fleet, telemetry, stopped));
         Operator { stop, task, metrics }
     }
 

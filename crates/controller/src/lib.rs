@@ -45,6 +45,7 @@ pub mod requests;
 pub mod restarts;
 pub mod seen;
 pub mod store;
+pub mod strays;
 mod terminating;
 pub mod validate;
 pub mod watch;
@@ -91,6 +92,7 @@ pub async fn run(
     let sink = watch::Sink {
         store: Store::default(),
         arrivals: arrivals::Arrivals::default(),
+        strays: strays::Strays::default(),
         queue: queue.clone(),
     };
     let source = watch::Source::new(client.clone(), &settings.namespaces, sink.clone());

@@ -8,13 +8,14 @@ use fleet::{Fleet, Order, Orders};
 use sharding::{Bucket, Epoch};
 use telemetry::Health;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, interval, sleep_until};
 use workqueue::{Class, Queue};
 
 use crate::gate::Gate;
 use crate::holdings::Holdings;
 use crate::reconcile::Context;
 use crate::store::Key;
+use crate::strays;
 use crate::watch::Source;
 
 /// For so long nothing was ordered before watches are tidied up, so that one change of the fleet costs one tidying.
@@ -73,6 +74,7 @@ impl Ownership {
     pub async fn obey(mut self, mut orders: Orders, mut stop: watch::Receiver<bool>, patience: Duration) {
         let mut served = self.fleet.served();
         let mut give_up_at = None;
+        let mut strays_at = interval(strays::AGAIN);
         loop {
             if give_up_at.is_none() {
                 self.tell_health();
@@ -91,6 +93,7 @@ impl Ownership {
                     self.holdings.tidy();
                 }
                 () = at(self.drop_at) => self.drop_what_nobody_wants(),
+                _ = strays_at.tick() => self.put_strays_right(),
                 () = stopped(&mut stop), if give_up_at.is_none() => {
                     self.health.set_ready(false, "stopping");
                     give_up_at = Some(Instant::now() + patience);
@@ -101,6 +104,18 @@ impl Ownership {
                     give_up_at = Some(Instant::now() + patience);
                     self.fleet.give_up();
                 }
+            }
+        }
+    }
+
+    /// Its owner repairs the label of one that it sees; the owner of the bucket that the label names does it for others.
+    fn put_strays_right(&self) {
+        for (key, stray) in self.source.sink().strays.all() {
+            if self.serving.contains(&key.bucket) {
+                self.queue.add(key, Class::ChildDrift);
+            } else if let Some(pass) = self.gate.enter(stray.label) {
+                let (client, metrics) = (self.cx.client.clone(), self.cx.metrics.clone());
+                tokio::spawn(strays::put_right(client, metrics, self.fleet.clone(), pass, key, stray));
             }
         }
     }
@@ -202,6 +217,8 @@ impl Ownership {
         let served = served.borrow();
         if served.start_until == 0 {
             self.health.set_ready(false, "waiting for a Lease");
+        } else if served.term() == 0 && served.buckets().next().is_none() {
+            self.health.set_ready(false, "waiting for the ShardMap");
         } else if !self.gate.are_warm(&self.serving) {
             self.health.set_ready(false, "filling caches");
         } else {

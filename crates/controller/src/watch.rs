@@ -28,6 +28,7 @@ use workqueue::{Class, Queue};
 use crate::arrivals::{Arrival, Arrivals};
 use crate::seen::{SeenChild, SeenDatabase};
 use crate::store::{Key, Part, Store};
+use crate::strays::Strays;
 
 /// Where events go.
 #[derive(Clone)]
@@ -36,6 +37,8 @@ pub struct Sink {
     pub store: Store,
     /// Databases that no watch by bucket shows.
     pub arrivals: Arrivals,
+    /// Databases that the wrong watch shows.
+    pub strays: Strays,
     /// What is to be looked at.
     pub queue: Arc<Queue<Key>>,
 }
@@ -260,6 +263,7 @@ async fn databases(
     let take = |database: SeenDatabase, class| {
         let key = key_of(&database);
         let class = if database.deleting() { Class::Deletion } else { class };
+        sink.strays.take(&key, &database);
         if sink.store.put_database(&key, database) {
             sink.queue.add(key, class);
         }
@@ -270,6 +274,7 @@ async fn databases(
             // Also what happens when the label is changed or removed.
             Ok(Event::Delete(database)) => {
                 let key = key_of(&database);
+                sink.strays.remove(&key);
                 if sink.store.doubt(&key) {
                     sink.queue.add(key, Class::UserChange);
                 }

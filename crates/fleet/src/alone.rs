@@ -63,7 +63,7 @@ fn all(work: Work) -> Served {
         work: Bucket::all().map(|_| Some(work)).collect::<Arc<[_]>>(),
         start_until: Millis::MAX,
         stop_at: Millis::MAX,
-        term: 0,
+        map: None,
         leads: true,
     }
 }

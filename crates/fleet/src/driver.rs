@@ -231,7 +231,7 @@ impl Driver {
     }
 
     fn term(&self) -> u64 {
-        self.served.borrow().term
+        self.served.borrow().term()
     }
 
     fn tell(&self, command: &Command) {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sharding::map::ShardMap;
 use sharding::protocol::{Event, Incarnation, Process, Work};
 use sharding::timing::{Millis, Timings};
 use sharding::{Bucket, Epoch};
@@ -18,8 +19,8 @@ pub struct Served {
     pub start_until: Millis,
     /// All work must have ended at this moment, unless a renewal moves it on.
     pub stop_at: Millis,
-    /// The term of the newest map that is obeyed.
-    pub term: u64,
+    /// The newest map that is obeyed.
+    pub map: Option<Arc<ShardMap>>,
     /// Whether this member leads.
     pub leads: bool,
 }
@@ -44,7 +45,7 @@ impl Served {
             },
             start_until: held.map_or(0, |sent| sent + timings.renew_deadline_ms()),
             stop_at: held.map_or(0, |sent| sent + timings.abort_ms()),
-            term: map.map_or(0, |map| map.term),
+            map: map.cloned(),
             leads,
         }
     }
@@ -56,6 +57,12 @@ impl Served {
             Some(Work::Serving(epoch)) if now < self.start_until => Some(epoch),
             _ => None,
         }
+    }
+
+    /// The term of the map that is obeyed; 0 without one.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.map.as_ref().map_or(0, |map| map.term)
     }
 
     /// Whether work that started under this epoch may write at this moment: also while its bucket drains, since its loser
@@ -146,6 +153,12 @@ impl Fleet {
     pub fn may_write(&self, bucket: Bucket, epoch: Epoch) -> bool {
         let served = self.served.borrow();
         !self.events.is_closed() && served.may_write(bucket, epoch, (self.clocks.boot)())
+    }
+
+    /// The epoch of any bucket, whoever owns it, by the map that is obeyed.
+    #[must_use]
+    pub fn epoch_of(&self, bucket: Bucket) -> Option<Epoch> {
+        self.served.borrow().map.as_ref()?.epoch(bucket)
     }
 
     /// What is served, whenever it changes; also when its time moves on.

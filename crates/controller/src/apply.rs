@@ -48,6 +48,8 @@ impl ApplyError {
                 | ApiError::NamespaceTerminating { .. }
                 | ApiError::Throttled { .. }
                 | ApiError::NotOwner { .. }
+                | ApiError::Fenced { .. }
+                | ApiError::Unjudged { .. }
                 | ApiError::Unknown { .. },
             ) => false,
         }

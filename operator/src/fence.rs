@@ -168,9 +168,6 @@ fn labels() -> Value {
     json!({"app.kubernetes.io/name": FIELD_MANAGER, "app.kubernetes.io/part-of": FIELD_MANAGER})
 }
 
-/// Kinds of which a stale deletion destroys data or stops a database.
-const DELETIONS: [Kind; 4] = [Kind::Secret, Kind::PersistentVolumeClaim, Kind::StatefulSet, Kind::Pod];
-
 /// Whether objects of this kind with our label are made by Kubernetes itself, from the template of a StatefulSet.
 fn made_by_others(kind: Kind) -> bool {
     match kind {
@@ -188,7 +185,7 @@ fn made_by_others(kind: Kind) -> bool {
 fn object_policy() -> Policy {
     let mut rules = vec![databases()];
     rules.extend(children("UPDATE", |_| true));
-    rules.extend(children("DELETE", |kind| DELETIONS.contains(&kind)));
+    rules.extend(children("DELETE", Kind::is_stamped_before_deletion));
     Policy {
         name: "object",
         without_map: WithoutMap::NotAsked,
@@ -250,7 +247,7 @@ fn update_policy() -> Policy {
 /// A deletion carries no object: the replica stamps the object first, and deletes exactly what it stamped.
 fn delete_policy() -> Policy {
     deletion("delete", WithoutMap::Accept, |kind| {
-        DELETIONS.contains(&kind) && kind != Kind::Pod
+        kind.is_stamped_before_deletion() && kind != Kind::Pod
     })
 }
 

@@ -236,7 +236,6 @@ async fn converge(
         failure: failure.as_ref(),
         contested: last.applied.contested(),
         paused: database.paused,
-        epoch: writer.epoch().0,
     };
     let status = planner::status::of(&database.status, &progress, &Time(Timestamp::now()));
     let ready = status.ready();

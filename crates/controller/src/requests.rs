@@ -1,16 +1,20 @@
 //! The requests that this operator makes, and nothing more: read one object, create, apply, patch, delete.
 //!
 //! Every answer is decoded into the few facts that are kept. Bodies are never logged: some hold secrets.
+//!
+//! Every write carries the fence, so that the API server can refuse what comes too late ([`crate::permit`] keeps most of
+//! it from being sent). What has no place for a fence (a deletion), or must not meet a version that was not seen (a JSON
+//! patch), is sent for exactly one version, which bears the fence already.
 
 use std::time::Duration;
 
-use api::names::{FENCE_ANNOTATION, FIELD_MANAGER};
+use api::names::{BUCKET_LABEL, FENCE_ANNOTATION, FIELD_MANAGER};
 use kube::Client;
 use kube::core::Request;
 use kube::core::params::{
     DeleteParams, GetParams, Patch as KubePatch, PatchParams, PostParams, Preconditions, ValidationDirective,
 };
-use planner::child::{Child, ChildRef, Kind};
+use planner::child::{Child, ChildRef, Kind, Version};
 use planner::plan::Subject;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -25,6 +29,8 @@ use crate::seen::SeenDatabase;
 pub struct Writer {
     client: Client,
     namespace: String,
+    /// As it stands in a label.
+    bucket: String,
     permit: Permit,
 }
 
@@ -44,6 +50,7 @@ impl Writer {
         Self {
             client,
             namespace: subject.namespace.clone(),
+            bucket: subject.bucket.to_string(),
             permit,
         }
     }
@@ -68,11 +75,44 @@ impl Writer {
         observed(child, &object)
     }
 
-    /// The body with the fence of this writer.
+    /// The body with the fence of this writer, and with the label by which the API server finds what the fence is compared
+    /// with: somebody may have taken it off.
     fn fenced(&self, body: &Value) -> Value {
         let mut body = body.clone();
-        body["metadata"]["annotations"][FENCE_ANNOTATION] = json!(self.permit.epoch().to_string());
+        body["metadata"]["annotations"][FENCE_ANNOTATION] = json!(self.epoch().to_string());
+        body["metadata"]["labels"][BUCKET_LABEL] = json!(self.bucket);
         body
+    }
+
+    /// The version that bears the fence and the label of this writer: this one, or the one that a stamp makes of it.
+    ///
+    /// By a merge patch, which is right whether the object has annotations or not, where a JSON patch needs to know.
+    async fn stamped(&self, child: &ChildRef, version: &Version) -> Result<Version, ApiError> {
+        if version.fence == Some(self.epoch()) && version.bucket.as_ref() == Some(&self.bucket) {
+            return Ok(version.clone());
+        }
+        let mut body = self.fenced(&json!({}));
+        body["metadata"]["uid"] = json!(version.uid);
+        body["metadata"]["resourceVersion"] = json!(version.resource_version);
+        let request = Request::new(self.path(child.kind)).patch(&child.name, &managed(), &KubePatch::Merge(body));
+        let (_, stamped) = self.write_child(child, request).await?;
+        Ok(stamped.version())
+    }
+
+    /// The fence in a JSON patch of an object that has one.
+    fn fence(&self) -> Value {
+        let pointer = format!("/metadata/annotations/{}", FENCE_ANNOTATION.replace('/', "~1"));
+        json!({"op": "add", "path": pointer, "value": self.epoch().to_string()})
+    }
+
+    /// What a JSON patch of exactly this version begins with. A `replace` by what is there, since the server answers a
+    /// version that differs with a conflict, and a `test` that fails as if the request were malformed.
+    fn exactly(&self, version: &Version) -> Vec<Value> {
+        vec![
+            json!({"op": "replace", "path": "/metadata/uid", "value": version.uid}),
+            json!({"op": "replace", "path": "/metadata/resourceVersion", "value": version.resource_version}),
+            self.fence(),
+        ]
     }
 
     /// Reads a child, as it is.
@@ -131,13 +171,9 @@ impl Writer {
     }
 
     /// Removes what these JSON pointers name from exactly this version of the object.
-    pub async fn remove(&self, child: &ChildRef, uid: &str, resource_version: &str, pointers: &[String]) -> Answer {
-        // A `replace` of them, since the server answers a version that differs with a conflict, and a `test` that fails
-        // as if the request were malformed.
-        let mut operations = vec![
-            json!({"op": "replace", "path": "/metadata/uid", "value": uid}),
-            json!({"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version}),
-        ];
+    pub async fn remove(&self, child: &ChildRef, version: &Version, pointers: &[String]) -> Answer {
+        // A stamp touches nothing that a pointer names.
+        let mut operations = self.exactly(&self.stamped(child, version).await?);
         operations.extend(pointers.iter().map(|pointer| json!({"op": "remove", "path": pointer})));
         match self.write_child(child, self.json_patch(child, &operations)).await {
             // It has changed, so that a pointer names nothing: what cannot be removed fails before versions are compared.
@@ -146,19 +182,17 @@ impl Writer {
         }
     }
 
-    /// Puts `spec` of the object with this uid in place of the one that is there, and with it everything that others
+    /// Puts `spec` in place of the one that is in exactly this version of the object, and with it everything that others
     /// set in it: the last resort, when what they set makes an object with ours in it that the server refuses.
     ///
-    /// In three writes, because only an apply leaves the fields owned in such a way that a later apply can drop them:
+    /// In three writes beside the stamp, because only an apply leaves the fields owned in such a way that a later apply can drop them:
     /// the replacement, the apply, and the end of the ownership that came from the replacement.
-    pub async fn overrule(&self, child: &ChildRef, uid: &str, body: &Value) -> Answer {
-        let operations = [
-            json!({"op": "replace", "path": "/metadata/uid", "value": uid}),
-            json!({"op": "replace", "path": "/spec", "value": body["spec"]}),
-        ];
+    pub async fn overrule(&self, child: &ChildRef, version: &Version, body: &Value) -> Answer {
+        let mut operations = self.exactly(&self.stamped(child, version).await?);
+        operations.push(json!({"op": "replace", "path": "/spec", "value": body["spec"]}));
         self.write::<Value>(&child.to_string(), self.json_patch(child, &operations))
             .await?;
-        let applied = self.apply_object(child, body, Some(uid)).await?;
+        let applied = self.apply_object(child, body, Some(&version.uid)).await?;
         self.disown(child, &applied, FIELD_MANAGER).await
     }
 
@@ -169,7 +203,8 @@ impl Writer {
         self.disown(child, &applied, BEFORE_FIRST_APPLY).await
     }
 
-    /// Ends what a manager owns by other means than an apply.
+    /// Ends what a manager owns by other means than an apply, in an object that was just applied and so has the fence. Not
+    /// in exactly that version: who only reports a status meanwhile is not in the way.
     async fn disown(&self, child: &ChildRef, object: &Value, manager: &str) -> Answer {
         let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
         let is_theirs = |entry: &Value| {
@@ -183,6 +218,7 @@ impl Writer {
             json!({"op": "test", "path": format!("{entry}/manager"), "value": manager}),
             json!({"op": "test", "path": format!("{entry}/operation"), "value": "Update"}),
             json!({"op": "remove", "path": entry}),
+            self.fence(),
         ];
         match self.write_child(child, self.json_patch(child, &operations)).await {
             // The entries were ordered anew meanwhile. The object is right; only what we drop one day would stay.
@@ -200,17 +236,28 @@ impl Writer {
             .map_err(kube::core::request::Error::BuildRequest)
     }
 
-    /// Deletes the object with this uid, and with this version if one is given.
-    pub async fn delete(&self, child: &ChildRef, uid: &str, resource_version: Option<&str>) -> Result<(), ApiError> {
-        let parameters = DeleteParams::background().preconditions(Preconditions {
-            uid: Some(uid.to_owned()),
-            resource_version: resource_version.map(str::to_owned),
-        });
-        let request = Request::new(self.path(child.kind)).delete(&child.name, &parameters);
-        match self.write::<Value>(&child.to_string(), request).await {
-            Ok(_) | Err(ApiError::NotFound { .. }) => Ok(()),
+    /// Deletes exactly this version of the object, stamped first if its kind needs it. Answers what is left of it: a pod
+    /// ends when its kubelet says so, and others when their finalizers have gone.
+    pub async fn delete(&self, child: &ChildRef, version: &Version) -> Result<Option<(ChildRef, Child)>, ApiError> {
+        match self.delete_stamped(child, version).await {
+            Ok(left) if left.pointer("/metadata/deletionTimestamp").is_some() => observed(child, &left).map(Some),
+            Ok(_) | Err(ApiError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    async fn delete_stamped(&self, child: &ChildRef, version: &Version) -> Result<Value, ApiError> {
+        let version = if child.kind.is_stamped_before_deletion() {
+            self.stamped(child, version).await?
+        } else {
+            version.clone()
+        };
+        let parameters = DeleteParams::background().preconditions(Preconditions {
+            uid: Some(version.uid),
+            resource_version: Some(version.resource_version),
+        });
+        let request = Request::new(self.path(child.kind)).delete(&child.name, &parameters);
+        self.write(&child.to_string(), request).await
     }
 
     /// Changes metadata of the Database itself, if it is still at this version.
@@ -221,9 +268,11 @@ impl Writer {
         self.write(&format!("Database {name}"), request).await
     }
 
-    /// Changes the status of the Database, if it is still at this version.
+    /// Changes the status of the Database, if it is still at this version. Its fence is a field of it, since the API server
+    /// takes no annotation in such a write.
     pub async fn status(&self, name: &str, resource_version: &str, change: &Value) -> Result<SeenDatabase, ApiError> {
-        let body = json!({"metadata": {"resourceVersion": resource_version}, "status": change});
+        let mut body = json!({"metadata": {"resourceVersion": resource_version}, "status": change});
+        body["status"]["fence"] = json!(self.epoch().0);
         let request = Request::new(databases(&self.namespace)).patch_subresource(
             "status",
             name,

@@ -26,7 +26,9 @@
 //!
 //! Preconditions in each request cover these.
 
-use api::names::{BUCKET_LABEL, FENCE_ANNOTATION, FIELD_MANAGER, GROUP, KIND, MANAGED_BY_LABEL, PLURAL};
+use api::names::{
+    BUCKET_LABEL, FENCE_ANNOTATION, FENCE_POLICY_PREFIX, FIELD_MANAGER, GROUP, KIND, MANAGED_BY_LABEL, PLURAL,
+};
 use planner::child::Kind;
 use serde_json::{Value, json};
 use sharding::map::MAX_NUMBER;
@@ -63,6 +65,7 @@ enum WithoutMap {
 
 /// One policy with its binding.
 struct Policy {
+    /// What follows [`FENCE_POLICY_PREFIX`], by which a replica knows that the fence refused it.
     name: &'static str,
     without_map: WithoutMap,
     rules: Vec<Value>,
@@ -131,7 +134,7 @@ impl Policy {
     }
 
     fn binding(&self) -> Value {
-        let mut spec = json!({"policyName": self.name, "validationActions": ["Deny"]});
+        let mut spec = json!({"policyName": self.name(), "validationActions": ["Deny"]});
         let action = match self.without_map {
             WithoutMap::NotAsked => None,
             WithoutMap::Refuse => Some("Deny"),
@@ -143,11 +146,15 @@ impl Policy {
         self.object("ValidatingAdmissionPolicyBinding", &spec)
     }
 
+    fn name(&self) -> String {
+        format!("{FENCE_POLICY_PREFIX}{}", self.name)
+    }
+
     fn object(&self, kind: &str, spec: &Value) -> Value {
         json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": kind,
-            "metadata": {"name": self.name, "labels": labels()},
+            "metadata": {"name": self.name(), "labels": labels()},
             "spec": spec,
         })
     }
@@ -164,9 +171,6 @@ fn forbidden(validation: &Value) -> Value {
 fn labels() -> Value {
     json!({"app.kubernetes.io/name": FIELD_MANAGER, "app.kubernetes.io/part-of": FIELD_MANAGER})
 }
-
-/// Kinds of which a stale deletion destroys data or stops a database.
-const DELETIONS: [Kind; 4] = [Kind::Secret, Kind::PersistentVolumeClaim, Kind::StatefulSet, Kind::Pod];
 
 /// Whether objects of this kind with our label are made by Kubernetes itself, from the template of a StatefulSet.
 fn made_by_others(kind: Kind) -> bool {
@@ -185,9 +189,9 @@ fn made_by_others(kind: Kind) -> bool {
 fn object_policy() -> Policy {
     let mut rules = vec![databases()];
     rules.extend(children("UPDATE", |_| true));
-    rules.extend(children("DELETE", |kind| DELETIONS.contains(&kind)));
+    rules.extend(children("DELETE", Kind::is_stamped_before_deletion));
     Policy {
-        name: "database-operator-fence-object",
+        name: "object",
         without_map: WithoutMap::NotAsked,
         rules,
         variables: vec![
@@ -221,7 +225,7 @@ fn object_policy() -> Policy {
 /// A child is born with a fence that is not older than the map's.
 fn create_policy() -> Policy {
     Policy {
-        name: "database-operator-fence-create",
+        name: "create",
         without_map: WithoutMap::Refuse,
         rules: children("CREATE", |kind| !made_by_others(kind)),
         variables: map_variables(),
@@ -236,7 +240,7 @@ fn update_policy() -> Policy {
     // Pods are never created by a replica, and must be replaced by Kubernetes whatever becomes of the map.
     rules.extend(children("CREATE", |kind| made_by_others(kind) && kind != Kind::Pod));
     Policy {
-        name: "database-operator-fence-update",
+        name: "update",
         without_map: WithoutMap::Accept,
         rules,
         variables: map_variables(),
@@ -246,17 +250,15 @@ fn update_policy() -> Policy {
 
 /// A deletion carries no object: the replica stamps the object first, and deletes exactly what it stamped.
 fn delete_policy() -> Policy {
-    deletion("database-operator-fence-delete", WithoutMap::Accept, |kind| {
-        DELETIONS.contains(&kind) && kind != Kind::Pod
+    deletion("delete", WithoutMap::Accept, |kind| {
+        kind.is_stamped_before_deletion() && kind != Kind::Pod
     })
 }
 
 /// As [`delete_policy`]; but kubelets delete pods too, and where they cannot, nothing takes the place of a pod that ended.
 /// So an API server that has just started, and does not know the map yet, does not judge. The stamp before it was judged.
 fn restart_policy() -> Policy {
-    deletion("database-operator-fence-restart", WithoutMap::AcceptAlways, |kind| {
-        kind == Kind::Pod
-    })
+    deletion("restart", WithoutMap::AcceptAlways, |kind| kind == Kind::Pod)
 }
 
 fn deletion(name: &'static str, without_map: WithoutMap, wanted: impl Fn(Kind) -> bool) -> Policy {

@@ -39,6 +39,8 @@ pub const TRUE: &str = "true";
 
 /// Annotation on every object that a replica writes: the epoch of the bucket's owner, a decimal number.
 pub const FENCE_ANNOTATION: &str = "intent.example.com/fence";
+/// Begins the names of the admission policies that refuse writes with an epoch that is over.
+pub const FENCE_POLICY_PREFIX: &str = "database-operator-fence-";
 /// Annotation on pods: hash of what the user declared. Only a change of it restarts a pod.
 pub const INPUTS_ANNOTATION: &str = "intent.example.com/inputs";
 /// Annotation on a Database: `true` stops all writes but the status.

@@ -48,6 +48,8 @@ impl ApplyError {
                 | ApiError::NamespaceTerminating { .. }
                 | ApiError::Throttled { .. }
                 | ApiError::NotOwner { .. }
+                | ApiError::Fenced { .. }
+                | ApiError::Unjudged { .. }
                 | ApiError::Unknown { .. },
             ) => false,
         }
@@ -238,10 +240,7 @@ impl Round<'_> {
             } => {
                 let answer = match patch {
                     Patch::Merge(change) => self.writer.merge(child, uid, change).await,
-                    Patch::Remove {
-                        resource_version,
-                        pointers,
-                    } => self.writer.remove(child, uid, resource_version, pointers).await,
+                    Patch::Remove { version, pointers } => self.writer.remove(child, version, pointers).await,
                 };
                 match answer {
                     Ok(answer) => self.keep(answer),
@@ -253,22 +252,21 @@ impl Round<'_> {
                 }
                 Ok(Done::Written)
             }
-            Action::Delete {
-                child,
-                uid,
-                resource_version,
-                why: _,
-            } => {
-                self.writer.delete(child, uid, Some(resource_version)).await?;
-                self.mark_deleting(child);
+            Action::Delete { child, version, why: _ } => {
+                let left = self.writer.delete(child, version).await?;
+                self.keep_leaving(child, left);
                 Ok(Done::Written)
             }
-            Action::RestartPod { child, uid, why: _ } => {
+            Action::RestartPod { child, version, why: _ } => {
                 if !self.restarts.admit(self.key) {
                     return Ok(Done::PutOff);
                 }
-                self.writer.delete(child, uid, None).await?;
-                self.mark_deleting(child);
+                match self.writer.delete(child, version).await {
+                    Ok(left) => self.keep_leaving(child, left),
+                    // Its kubelet wrote: the next plan knows what.
+                    Err(ApiError::Conflict { .. }) => return self.look_again(child).await,
+                    Err(error) => return Err(error.into()),
+                }
                 Ok(Done::Written)
             }
         }
@@ -360,10 +358,16 @@ impl Round<'_> {
             Err(ApiError::Conflict { .. }) => return self.look_again(child).await,
             // Somebody set the other side of a choice (another handler of a probe, another source of a volume) or took
             // the name of one of our ports: with ours beside it the object is not valid, and never will be.
-            Err(ApiError::Invalid { .. }) if known.is_some() && body.get("spec").is_some() => {
-                let uid = known.unwrap_or_default();
-                let answer = self.writer.overrule(child, uid, body).await?;
-                self.keep(answer);
+            Err(ApiError::Invalid { object, message }) if known.is_some() && body.get("spec").is_some() => {
+                let Some(version) = self.children.get(child).map(Child::version) else {
+                    return Err(ApiError::Invalid { object, message }.into());
+                };
+                match self.writer.overrule(child, &version, body).await {
+                    Ok(answer) => self.keep(answer),
+                    // What is to be overruled is not what was seen.
+                    Err(ApiError::Conflict { .. }) => return self.look_again(child).await,
+                    Err(error) => return Err(error.into()),
+                }
             }
             Err(error) => return Err(error.into()),
         }
@@ -391,8 +395,11 @@ impl Round<'_> {
         self.store.put_child(self.key, child, facts);
     }
 
-    fn mark_deleting(&mut self, child: &ChildRef) {
-        if let Some(known) = self.children.get_mut(child) {
+    /// Takes what is left of a child that was deleted. It leaves the store by the event of its end only.
+    fn keep_leaving(&mut self, child: &ChildRef, left: Option<(ChildRef, Child)>) {
+        if let Some(left) = left {
+            self.keep(left);
+        } else if let Some(known) = self.children.get_mut(child) {
             known.deleting = true;
         }
     }

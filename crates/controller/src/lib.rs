@@ -28,6 +28,7 @@ use ownership::Ownership;
 use reconcile::{Context, Next, reconcile};
 use store::{Key, Store};
 
+pub mod api_error;
 pub mod apply;
 pub mod arrivals;
 pub mod contests;
@@ -145,14 +146,18 @@ async fn work(cx: Arc<Context>, gate: Arc<Gate>, queue: Arc<Queue<Key>>, telemet
             item.done();
             continue;
         };
-        let verdict = if result.is_ok() {
-            Verdict::Success
-        } else {
-            Verdict::Error
+        let verdict = match &result {
+            Err(error) if !error.not_owner() => Verdict::Error,
+            Ok(_) | Err(_) => Verdict::Success,
         };
         cx.metrics.reconciled(verdict, started.elapsed());
         let next = match &result {
             Ok(next) => *next,
+            Err(error) if error.not_owner() => {
+                cx.metrics.errors.record(error.error_type(), error.step());
+                tracing::debug!(database = %key, error = %telemetry::chain(error), "ownership ended in a reconcile");
+                error.next()
+            }
             Err(error) => {
                 cx.metrics.steps.record(error.step(), Outcome::Failed);
                 cx.metrics.errors.record(error.error_type(), error.step());

@@ -98,14 +98,8 @@ pub enum ReconcileError {
 impl ReconcileError {
     /// What happens next. No `_`: a new error does not compile until it has an answer.
     pub fn next(&self) -> Next {
-        let api = match self {
-            Self::Dereference(DereferenceError::Api(error))
-            | Self::Meet(error)
-            | Self::Terminating(error)
-            | Self::Report(ReportError::Api(error))
-            | Self::Apply(ApplyError::Api(error)) => error,
-            Self::Dereference(DereferenceError::Revision { .. } | DereferenceError::Salt(_))
-            | Self::Apply(ApplyError::Credentials(_)) => return Next::LookAgain(BLOCKED_AGAIN),
+        let Some(api) = self.api() else {
+            return Next::LookAgain(BLOCKED_AGAIN);
         };
         match api {
             ApiError::Throttled { after, .. } => Next::LookAgain(*after),
@@ -118,20 +112,39 @@ impl ReconcileError {
             | ApiError::AlreadyExists { .. }
             | ApiError::Conflict { .. }
             | ApiError::Forbidden { .. }
+            | ApiError::Unjudged { .. }
+            // The owner may first have to ask for an epoch that is newer than the object's.
+            | ApiError::Fenced { .. }
             | ApiError::Unknown { .. } => Next::Retry,
         }
     }
 
     /// What it counts as.
     pub fn error_type(&self) -> ErrorType {
+        self.api().map_or(ErrorType::Safety, ApiError::error_type)
+    }
+
+    /// Whether the API server's fence refused a write of it: somebody else may own the bucket, or an object bears a newer
+    /// epoch than the map.
+    pub fn fenced(&self) -> bool {
+        matches!(self.api(), Some(ApiError::Fenced { .. }))
+    }
+
+    /// Whether it ended because the bucket is owned no more. Nothing is wrong then.
+    pub fn not_owner(&self) -> bool {
+        matches!(self.api(), Some(ApiError::NotOwner { .. }))
+    }
+
+    /// The failed request that it came from, if it came from one.
+    fn api(&self) -> Option<&ApiError> {
         match self {
             Self::Dereference(DereferenceError::Api(error))
             | Self::Meet(error)
             | Self::Terminating(error)
             | Self::Report(ReportError::Api(error))
-            | Self::Apply(ApplyError::Api(error)) => error.error_type(),
+            | Self::Apply(ApplyError::Api(error)) => Some(error),
             Self::Dereference(DereferenceError::Revision { .. } | DereferenceError::Salt(_))
-            | Self::Apply(ApplyError::Credentials(_)) => ErrorType::Safety,
+            | Self::Apply(ApplyError::Credentials(_)) => None,
         }
     }
 
@@ -229,7 +242,6 @@ async fn converge(
         failure: failure.as_ref(),
         contested: last.applied.contested(),
         paused: database.paused,
-        epoch: writer.epoch().0,
     };
     let status = planner::status::of(&database.status, &progress, &Time(Timestamp::now()));
     let ready = status.ready();

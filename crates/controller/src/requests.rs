@@ -1,172 +1,36 @@
 //! The requests that this operator makes, and nothing more: read one object, create, apply, patch, delete.
 //!
 //! Every answer is decoded into the few facts that are kept. Bodies are never logged: some hold secrets.
+//!
+//! Every write carries the fence, so that the API server can refuse what comes too late ([`crate::permit`] keeps most of
+//! it from being sent). What has no place for a fence (a deletion), or must not meet a version that was not seen (a JSON
+//! patch), is sent for exactly one version, which bears the fence already.
 
 use std::time::Duration;
 
-use api::names::{FENCE_ANNOTATION, FIELD_MANAGER};
+use api::names::{BUCKET_LABEL, FENCE_ANNOTATION, FIELD_MANAGER};
 use kube::Client;
 use kube::core::Request;
 use kube::core::params::{
     DeleteParams, GetParams, Patch as KubePatch, PatchParams, PostParams, Preconditions, ValidationDirective,
 };
-use planner::child::{Child, ChildRef, Kind};
+use planner::child::{Child, ChildRef, Kind, Version};
 use planner::plan::Subject;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sharding::Epoch;
-use telemetry::{ErrorType, WriteOutcome};
 
+pub use crate::api_error::ApiError;
 use crate::permit::Permit;
 use crate::seen::SeenDatabase;
-
-/// Why a request failed. The class says what happens next; the message is the API server's own.
-#[derive(Debug, thiserror::Error)]
-pub enum ApiError {
-    /// The object does not exist (404).
-    #[error("{object}: not found")]
-    NotFound {
-        /// What was asked for.
-        object: String,
-    },
-    /// An object of this name exists already (409 AlreadyExists).
-    #[error("{object}: already exists")]
-    AlreadyExists {
-        /// What was to be created.
-        object: String,
-    },
-    /// The object has changed or gone since we saw it, or another manager owns a field (409 Conflict).
-    #[error("{object}: changed since it was read: {message}")]
-    Conflict {
-        /// What was written.
-        object: String,
-        /// The server's words.
-        message: String,
-    },
-    /// The namespace is being deleted, so nothing can be created in it.
-    #[error("{object}: its namespace is being deleted")]
-    NamespaceTerminating {
-        /// What was to be created.
-        object: String,
-    },
-    /// A quota or a missing permission (403).
-    #[error("{object}: forbidden: {message}")]
-    Forbidden {
-        /// What was written.
-        object: String,
-        /// The server's words.
-        message: String,
-    },
-    /// The server will never accept this (400, 422).
-    #[error("{object}: refused: {message}")]
-    Invalid {
-        /// What was written.
-        object: String,
-        /// The server's words.
-        message: String,
-    },
-    /// Too many requests (429), or the server asks to come back later.
-    #[error("{object}: throttled, again after {} s", after.as_secs())]
-    Throttled {
-        /// What was asked for.
-        object: String,
-        /// How long to wait.
-        after: Duration,
-    },
-    /// It was not sent: the bucket went to another replica, or is about to.
-    #[error("{object}: not written, since this replica no longer owns its bucket")]
-    NotOwner {
-        /// What was to be written.
-        object: String,
-    },
-    /// Anything else: an outage until proven otherwise.
-    #[error("{object}: no answer that can be used")]
-    Unknown {
-        /// What was asked for.
-        object: String,
-        /// The cause.
-        source: Box<kube::Error>,
-    },
-}
-
-impl ApiError {
-    /// What it counts as.
-    pub fn error_type(&self) -> ErrorType {
-        match self {
-            Self::NotFound { .. } | Self::Unknown { .. } => ErrorType::Transient,
-            Self::AlreadyExists { .. } | Self::Conflict { .. } => ErrorType::Conflict,
-            Self::NamespaceTerminating { .. } | Self::Forbidden { .. } => ErrorType::Quota,
-            Self::Invalid { .. } => ErrorType::Permanent,
-            Self::Throttled { .. } => ErrorType::Throttled,
-            Self::NotOwner { .. } => ErrorType::LostOwnership,
-        }
-    }
-
-    /// Whether this replica is no longer the one that writes for the Database.
-    pub fn ownership_is_over(&self) -> bool {
-        match self {
-            Self::NotOwner { .. } => true,
-            Self::NotFound { .. }
-            | Self::AlreadyExists { .. }
-            | Self::Conflict { .. }
-            | Self::NamespaceTerminating { .. }
-            | Self::Forbidden { .. }
-            | Self::Invalid { .. }
-            | Self::Throttled { .. }
-            | Self::Unknown { .. } => false,
-        }
-    }
-
-    /// How a write that failed so is counted; `None` if it was not sent.
-    pub fn write_outcome(&self) -> Option<WriteOutcome> {
-        Some(match self {
-            Self::AlreadyExists { .. } | Self::Conflict { .. } => WriteOutcome::Conflict,
-            Self::NamespaceTerminating { .. } | Self::Forbidden { .. } | Self::Invalid { .. } => WriteOutcome::Refused,
-            Self::Throttled { .. } => WriteOutcome::Throttled,
-            Self::NotFound { .. } | Self::Unknown { .. } => WriteOutcome::Error,
-            Self::NotOwner { .. } => return None,
-        })
-    }
-
-    fn of(object: &str, error: kube::Error) -> Self {
-        let object = object.to_owned();
-        let kube::Error::Api(status) = &error else {
-            return Self::Unknown {
-                object,
-                source: Box::new(error),
-            };
-        };
-        let message = status.message.clone();
-        let details = status.details.as_ref();
-        let cause =
-            |reason: &str| details.is_some_and(|details| details.causes.iter().any(|cause| cause.reason == reason));
-        match status.code {
-            404 => Self::NotFound { object },
-            409 if status.reason == "AlreadyExists" => Self::AlreadyExists { object },
-            409 => Self::Conflict { object, message },
-            403 if cause("NamespaceTerminating") => Self::NamespaceTerminating { object },
-            403 => Self::Forbidden { object, message },
-            400 | 422 => Self::Invalid { object, message },
-            429 => {
-                let seconds = details.map_or(1, |details| details.retry_after_seconds.max(1));
-                Self::Throttled {
-                    object,
-                    after: Duration::from_secs(u64::from(seconds)),
-                }
-            }
-            _ => Self::Unknown {
-                object,
-                source: Box::new(error),
-            },
-        }
-    }
-}
 
 /// A client that writes on behalf of one Database, for as long as its permit holds.
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
     namespace: String,
+    /// As it stands in a label.
+    bucket: String,
     permit: Permit,
 }
 
@@ -186,6 +50,7 @@ impl Writer {
         Self {
             client,
             namespace: subject.namespace.clone(),
+            bucket: subject.bucket.to_string(),
             permit,
         }
     }
@@ -210,11 +75,44 @@ impl Writer {
         observed(child, &object)
     }
 
-    /// The body with the fence of this writer.
+    /// The body with the fence of this writer, and with the label by which the API server finds what the fence is compared
+    /// with: somebody may have taken it off.
     fn fenced(&self, body: &Value) -> Value {
         let mut body = body.clone();
-        body["metadata"]["annotations"][FENCE_ANNOTATION] = json!(self.permit.epoch().to_string());
+        body["metadata"]["annotations"][FENCE_ANNOTATION] = json!(self.epoch().to_string());
+        body["metadata"]["labels"][BUCKET_LABEL] = json!(self.bucket);
         body
+    }
+
+    /// The version that bears the fence and the label of this writer: this one, or the one that a stamp makes of it.
+    ///
+    /// By a merge patch, which is right whether the object has annotations or not, where a JSON patch needs to know.
+    async fn stamped(&self, child: &ChildRef, version: &Version) -> Result<Version, ApiError> {
+        if version.fence == Some(self.epoch()) && version.bucket.as_ref() == Some(&self.bucket) {
+            return Ok(version.clone());
+        }
+        let mut body = self.fenced(&json!({}));
+        body["metadata"]["uid"] = json!(version.uid);
+        body["metadata"]["resourceVersion"] = json!(version.resource_version);
+        let request = Request::new(self.path(child.kind)).patch(&child.name, &managed(), &KubePatch::Merge(body));
+        let (_, stamped) = self.write_child(child, request).await?;
+        Ok(stamped.version())
+    }
+
+    /// The fence in a JSON patch of an object that has one.
+    fn fence(&self) -> Value {
+        let pointer = format!("/metadata/annotations/{}", FENCE_ANNOTATION.replace('/', "~1"));
+        json!({"op": "add", "path": pointer, "value": self.epoch().to_string()})
+    }
+
+    /// What a JSON patch of exactly this version begins with. A `replace` by what is there, since the server answers a
+    /// version that differs with a conflict, and a `test` that fails as if the request were malformed.
+    fn exactly(&self, version: &Version) -> Vec<Value> {
+        vec![
+            json!({"op": "replace", "path": "/metadata/uid", "value": version.uid}),
+            json!({"op": "replace", "path": "/metadata/resourceVersion", "value": version.resource_version}),
+            self.fence(),
+        ]
     }
 
     /// Reads a child, as it is.
@@ -273,13 +171,9 @@ impl Writer {
     }
 
     /// Removes what these JSON pointers name from exactly this version of the object.
-    pub async fn remove(&self, child: &ChildRef, uid: &str, resource_version: &str, pointers: &[String]) -> Answer {
-        // A `replace` of them, since the server answers a version that differs with a conflict, and a `test` that fails
-        // as if the request were malformed.
-        let mut operations = vec![
-            json!({"op": "replace", "path": "/metadata/uid", "value": uid}),
-            json!({"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version}),
-        ];
+    pub async fn remove(&self, child: &ChildRef, version: &Version, pointers: &[String]) -> Answer {
+        // A stamp touches nothing that a pointer names.
+        let mut operations = self.exactly(&self.stamped(child, version).await?);
         operations.extend(pointers.iter().map(|pointer| json!({"op": "remove", "path": pointer})));
         match self.write_child(child, self.json_patch(child, &operations)).await {
             // It has changed, so that a pointer names nothing: what cannot be removed fails before versions are compared.
@@ -288,19 +182,17 @@ impl Writer {
         }
     }
 
-    /// Puts `spec` of the object with this uid in place of the one that is there, and with it everything that others
+    /// Puts `spec` in place of the one that is in exactly this version of the object, and with it everything that others
     /// set in it: the last resort, when what they set makes an object with ours in it that the server refuses.
     ///
-    /// In three writes, because only an apply leaves the fields owned in such a way that a later apply can drop them:
+    /// In three writes beside the stamp, because only an apply leaves the fields owned in such a way that a later apply can drop them:
     /// the replacement, the apply, and the end of the ownership that came from the replacement.
-    pub async fn overrule(&self, child: &ChildRef, uid: &str, body: &Value) -> Answer {
-        let operations = [
-            json!({"op": "replace", "path": "/metadata/uid", "value": uid}),
-            json!({"op": "replace", "path": "/spec", "value": body["spec"]}),
-        ];
+    pub async fn overrule(&self, child: &ChildRef, version: &Version, body: &Value) -> Answer {
+        let mut operations = self.exactly(&self.stamped(child, version).await?);
+        operations.push(json!({"op": "replace", "path": "/spec", "value": body["spec"]}));
         self.write::<Value>(&child.to_string(), self.json_patch(child, &operations))
             .await?;
-        let applied = self.apply_object(child, body, Some(uid)).await?;
+        let applied = self.apply_object(child, body, Some(&version.uid)).await?;
         self.disown(child, &applied, FIELD_MANAGER).await
     }
 
@@ -311,7 +203,8 @@ impl Writer {
         self.disown(child, &applied, BEFORE_FIRST_APPLY).await
     }
 
-    /// Ends what a manager owns by other means than an apply.
+    /// Ends what a manager owns by other means than an apply, in an object that was just applied and so has the fence. Not
+    /// in exactly that version: who only reports a status meanwhile is not in the way.
     async fn disown(&self, child: &ChildRef, object: &Value, manager: &str) -> Answer {
         let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
         let is_theirs = |entry: &Value| {
@@ -325,6 +218,7 @@ impl Writer {
             json!({"op": "test", "path": format!("{entry}/manager"), "value": manager}),
             json!({"op": "test", "path": format!("{entry}/operation"), "value": "Update"}),
             json!({"op": "remove", "path": entry}),
+            self.fence(),
         ];
         match self.write_child(child, self.json_patch(child, &operations)).await {
             // The entries were ordered anew meanwhile. The object is right; only what we drop one day would stay.
@@ -342,15 +236,12 @@ impl Writer {
             .map_err(kube::core::request::Error::BuildRequest)
     }
 
-    /// Deletes the object with this uid, and with this version if one is given.
-    pub async fn delete(&self, child: &ChildRef, uid: &str, resource_version: Option<&str>) -> Result<(), ApiError> {
-        let parameters = DeleteParams::background().preconditions(Preconditions {
-            uid: Some(uid.to_owned()),
-            resource_version: resource_version.map(str::to_owned),
-        });
-        let request = Request::new(self.path(child.kind)).delete(&child.name, &parameters);
-        match self.write::<Value>(&child.to_string(), request).await {
-            Ok(_) | Err(ApiError::NotFound { .. }) => Ok(()),
+    /// Deletes exactly this version of the object, stamped first if its kind needs it. Answers what is left of it: a pod
+    /// ends when its kubelet says so, and others when their finalizers have gone.
+    pub async fn delete(&self, child: &ChildRef, version: &Version) -> Result<Option<(ChildRef, Child)>, ApiError> {
+        match self.delete_stamped(child, version).await {
+            Ok(left) if left.pointer("/metadata/deletionTimestamp").is_some() => observed(child, &left).map(Some),
+            Ok(_) | Err(ApiError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -361,6 +252,20 @@ impl Writer {
         exchange(&self.client, &format!("Database {name}"), request).await
     }
 
+    async fn delete_stamped(&self, child: &ChildRef, version: &Version) -> Result<Value, ApiError> {
+        let version = if child.kind.is_stamped_before_deletion() {
+            self.stamped(child, version).await?
+        } else {
+            version.clone()
+        };
+        let parameters = DeleteParams::background().preconditions(Preconditions {
+            uid: Some(version.uid),
+            resource_version: Some(version.resource_version),
+        });
+        let request = Request::new(self.path(child.kind)).delete(&child.name, &parameters);
+        self.write(&child.to_string(), request).await
+    }
+
     /// Changes metadata of the Database itself, if it is still at this version.
     pub async fn stamp(&self, name: &str, resource_version: &str, change: &Value) -> Result<SeenDatabase, ApiError> {
         let mut body = self.fenced(change);
@@ -369,9 +274,11 @@ impl Writer {
         self.write(&format!("Database {name}"), request).await
     }
 
-    /// Changes the status of the Database, if it is still at this version.
+    /// Changes the status of the Database, if it is still at this version. Its fence is a field of it, since the API server
+    /// takes no annotation in such a write.
     pub async fn status(&self, name: &str, resource_version: &str, change: &Value) -> Result<SeenDatabase, ApiError> {
-        let body = json!({"metadata": {"resourceVersion": resource_version}, "status": change});
+        let mut body = json!({"metadata": {"resourceVersion": resource_version}, "status": change});
+        body["status"]["fence"] = json!(self.epoch().0);
         let request = Request::new(databases(&self.namespace)).patch_subresource(
             "status",
             name,

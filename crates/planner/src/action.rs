@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::child::ChildRef;
+use crate::child::{ChildRef, Version};
 
 /// One write.
 #[derive(Clone, PartialEq, Debug)]
@@ -54,10 +54,8 @@ pub enum Action {
     Delete {
         /// What is deleted.
         child: ChildRef,
-        /// uid that it must still have.
-        uid: String,
-        /// Version that it must still have.
-        resource_version: String,
+        /// Which it must still be.
+        version: Version,
         /// Why.
         why: Why,
     },
@@ -65,8 +63,8 @@ pub enum Action {
     RestartPod {
         /// The pod.
         child: ChildRef,
-        /// uid that it must still have.
-        uid: String,
+        /// Which it must still be.
+        version: Version,
         /// Why.
         why: Why,
     },
@@ -81,8 +79,8 @@ pub enum Patch {
     Merge(Value),
     /// JSON patch that removes these pointers, in this order, from exactly this version of the object.
     Remove {
-        /// `metadata.resourceVersion` for which the pointers hold.
-        resource_version: String,
+        /// The version of the object for which the pointers hold.
+        version: Version,
         /// JSON pointers, last first.
         pointers: Vec<String>,
     },

@@ -9,6 +9,7 @@ use std::fmt;
 
 use api::names;
 use serde_json::Value;
+use sharding::Epoch;
 
 use crate::owned::{self, OwnedDigest};
 
@@ -68,6 +69,16 @@ impl Kind {
         }
     }
 
+    /// Whether a deletion that comes too late destroys data or stops a database. What is deleted has no body that could
+    /// carry a fence, so an object of such a kind is stamped first, and exactly what was stamped is deleted.
+    pub fn is_stamped_before_deletion(self) -> bool {
+        match self {
+            Self::Secret | Self::PersistentVolumeClaim | Self::StatefulSet | Self::Pod => true,
+            // Made again at once.
+            Self::ServiceAccount | Self::Service | Self::ConfigMap | Self::ControllerRevision => false,
+        }
+    }
+
     /// `kind` as it stands in a manifest.
     pub fn name(self) -> &'static str {
         match self {
@@ -120,6 +131,8 @@ pub struct Child {
     pub resource_version: String,
     /// uid of the owner reference with `controller: true`.
     pub controller: Option<String>,
+    /// Epoch with which it was written last, if one is to be read.
+    pub fence: Option<Epoch>,
     /// Whether it has a deletion timestamp.
     pub deleting: bool,
     /// Labels that say what it is.
@@ -130,6 +143,19 @@ pub struct Child {
     pub intruders: Vec<String>,
     /// What is particular to its kind.
     pub facts: Facts,
+}
+
+/// One version of an object, for a write that must not meet any other.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Version {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+    /// The fence that this version bears.
+    pub fence: Option<Epoch>,
+    /// The bucket that its label names.
+    pub bucket: Option<String>,
 }
 
 /// The labels and annotations by which we know our own, above all what outlives its Database.
@@ -250,6 +276,9 @@ impl Child {
             controller: controller(object)
                 .and_then(|owner| owner["uid"].as_str())
                 .map(str::to_owned),
+            fence: object["metadata"]["annotations"][names::FENCE_ANNOTATION]
+                .as_str()
+                .and_then(|text| text.parse().ok()),
             deleting: text("/metadata/deletionTimestamp").is_some(),
             marks: Marks::of(object),
             owned: owned::digest_of_live(object),
@@ -263,6 +292,16 @@ impl Child {
             },
             child,
         ))
+    }
+
+    /// This version of it.
+    pub fn version(&self) -> Version {
+        Version {
+            uid: self.uid.clone(),
+            resource_version: self.resource_version.clone(),
+            fence: self.fence,
+            bucket: self.marks.bucket.clone(),
+        }
     }
 
     /// Whether the Database with this uid controls it.

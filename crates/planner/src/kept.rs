@@ -38,6 +38,7 @@ mod tests {
 
     use super::*;
     use crate::action::{Effect, Patch, Why};
+    use crate::child::Version;
 
     fn apply(kind: Kind, name: &str) -> Action {
         Action::Apply {
@@ -61,7 +62,12 @@ mod tests {
         let pod = ChildRef::new(Kind::Pod, "orders-g1-0");
         let restart = Action::RestartPod {
             child: pod.clone(),
-            uid: "2".to_owned(),
+            version: Version {
+                uid: "2".to_owned(),
+                resource_version: "3".to_owned(),
+                fence: None,
+                bucket: None,
+            },
             why: Why::InputsChanged,
         };
         let role = Action::Patch {

@@ -462,7 +462,7 @@ impl<'a> Planner<'a> {
                         child,
                         uid: found.uid.clone(),
                         patch: Patch::Remove {
-                            resource_version: found.resource_version.clone(),
+                            version: found.version(),
                             pointers: found.intruders.clone(),
                         },
                         why: Why::Intruders,
@@ -516,7 +516,7 @@ impl<'a> Planner<'a> {
             {
                 self.plan.actions.push(Action::RestartPod {
                     child: child.clone(),
-                    uid: pod.uid.clone(),
+                    version: pod.version(),
                     why,
                 });
             } else if pod.marks.role.as_deref() != Some(PRIMARY) {
@@ -629,8 +629,7 @@ pub(crate) fn of_kind(children: &Children, kind: Kind) -> impl Iterator<Item = (
 pub(crate) fn delete(child: ChildRef, found: &Child, why: Why) -> Action {
     Action::Delete {
         child,
-        uid: found.uid.clone(),
-        resource_version: found.resource_version.clone(),
+        version: found.version(),
         why,
     }
 }

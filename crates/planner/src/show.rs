@@ -67,20 +67,12 @@ fn action(action: &Action) -> Value {
         } => {
             let change = match patch {
                 Patch::Merge(change) => hidden(child, change),
-                Patch::Remove {
-                    resource_version: _,
-                    pointers,
-                } => json!({"remove": pointers}),
+                Patch::Remove { version: _, pointers } => json!({"remove": pointers}),
             };
             of("patch", child, json!({"why": why.to_string(), "change": change}))
         }
-        Action::Delete {
-            child,
-            uid: _,
-            resource_version: _,
-            why,
-        } => of("delete", child, json!({"why": why.to_string()})),
-        Action::RestartPod { child, uid: _, why } => of("restart", child, json!({"why": why.to_string()})),
+        Action::Delete { child, version: _, why } => of("delete", child, json!({"why": why.to_string()})),
+        Action::RestartPod { child, version: _, why } => of("restart", child, json!({"why": why.to_string()})),
     }
 }
 

@@ -3,6 +3,8 @@
 //! Everything is computed anew from what is observed; nothing is decided from a stored phase. The only thing that is
 //! taken from the previous status is what cannot be observed again: when a condition last changed, and which version
 //! ran before.
+//!
+//! The fence is none of this: every write of a status carries it, and a new one alone is no reason to write.
 
 mod members;
 mod notes;
@@ -51,8 +53,6 @@ pub struct Progress<'a> {
     pub contested: Option<&'a ChildRef>,
     /// Whether the Database is paused.
     pub paused: bool,
-    /// Epoch under which this is written.
-    pub epoch: u64,
 }
 
 /// A status, ready to be compared and written.
@@ -152,7 +152,6 @@ pub fn of(previous: &DatabaseStatus, progress: &Progress, now: &Time) -> Reporte
         },
         phase: Some(phase),
         message: Some(shortened(&message)),
-        fence: Some(i64::try_from(progress.epoch).unwrap_or(i64::MAX)),
         // What is not said any more (a backup that is no longer declared) goes.
         conditions: conditions(previous, all, progress.generation, now, |_| false),
         ..previous.clone()

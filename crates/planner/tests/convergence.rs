@@ -126,7 +126,6 @@ fn reported(outcome: &Outcome) -> (DatabaseStatus, Value) {
         failure: None,
         contested: None,
         paused: false,
-        epoch: 1,
     };
     let first = status::of(&DatabaseStatus::default(), &progress, &now(1_800_000_000)).status;
     let second = status::of(&first, &progress, &now(1_800_000_600)).status;

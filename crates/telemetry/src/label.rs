@@ -95,6 +95,8 @@ label! {
         Safety = "safety",
         /// Another replica owns the Database now.
         LostOwnership = "lost_ownership",
+        /// The API server's fence took this replica for one whose ownership is over.
+        Fenced = "fenced",
         /// Anything else. Unknown errors may pass.
         Transient = "transient",
     }

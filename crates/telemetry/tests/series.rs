@@ -31,7 +31,7 @@ fn all_series_are_there_before_the_first_reconcile() {
     let histogram = 14 + 1 + 2; // bounds, infinity, sum and count
     assert_eq!(ours("database_operator_build_info{"), 1);
     assert_eq!(ours("database_operator_reconcile_steps_total{"), 5 * 4);
-    assert_eq!(ours("database_operator_errors_total{"), 9 * 5);
+    assert_eq!(ours("database_operator_errors_total{"), 10 * 5);
     assert_eq!(ours("database_operator_reconciliation_total{"), 3);
     assert_eq!(ours("database_operator_reconciliation_duration_seconds"), 3 * histogram);
     assert_eq!(ours("database_operator_api_writes_total{"), 9 * 5);
@@ -40,7 +40,7 @@ fn all_series_are_there_before_the_first_reconcile() {
     assert_eq!(ours("process_"), 7);
     assert_eq!(
         series(&text).len(),
-        1 + 20 + 45 + 3 + 51 + 45 + 6 + 39 + 7,
+        1 + 20 + 50 + 3 + 51 + 45 + 6 + 39 + 7,
         "the sum: {text}"
     );
     assert_eq!(

@@ -9,18 +9,22 @@ use tower::service_fn;
 
 use super::*;
 
-/// An API server that answers every request with the same object, and keeps what it was asked.
+/// An API server that answers every request with the same object, and keeps what it was asked: method and body.
 #[derive(Clone, Default)]
 struct Server {
-    asked: Arc<Mutex<Vec<String>>>,
+    asked: Arc<Mutex<Vec<(String, Value)>>>,
 }
 
 impl Server {
     fn client(&self) -> Client {
         let asked = self.asked.clone();
         let service = service_fn(move |request: http::Request<Body>| {
-            asked.lock().unwrap().push(request.method().to_string());
+            let asked = asked.clone();
             async move {
+                let method = request.method().to_string();
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let body = serde_json::from_slice(&body).unwrap_or_default();
+                asked.lock().unwrap().push((method, body));
                 let object = object().to_string().into_bytes();
                 Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(object)))
             }
@@ -38,7 +42,7 @@ impl Server {
         Writer::new(self.client(), &subject(), Permit::new(Epoch(7), holds))
     }
 
-    fn asked(&self) -> Vec<String> {
+    fn asked(&self) -> Vec<(String, Value)> {
         self.asked.lock().unwrap().clone()
     }
 }
@@ -52,61 +56,128 @@ fn subject() -> Subject {
     }
 }
 
+fn bucket() -> String {
+    subject().bucket.to_string()
+}
+
 fn object() -> Value {
     json!({
         "metadata": {
-            "name": "orders-rw", "uid": "1", "resourceVersion": "2",
+            "name": "orders-rw", "uid": "1", "resourceVersion": "9", "labels": {BUCKET_LABEL: bucket()},
+            "annotations": {FENCE_ANNOTATION: "7"},
             "managedFields": [{"manager": FIELD_MANAGER, "operation": "Update"}],
         },
         "spec": {},
     })
 }
 
-/// Every way to write, by name, with the number of requests that it takes.
-async fn write(writer: &Writer, way: &str) -> Result<(), ApiError> {
-    let child = ChildRef::new(Kind::Service, "orders-rw");
+/// As it was left by an owner of this epoch.
+fn version(fence: u64, bucket: &str) -> Version {
+    Version {
+        uid: "1".to_owned(),
+        resource_version: "8".to_owned(),
+        fence: Some(Epoch(fence)),
+        bucket: Some(bucket.to_owned()),
+    }
+}
+
+async fn write(writer: &Writer, way: &str, version: &Version) -> Result<(), ApiError> {
+    let [service, secret] = [Kind::Service, Kind::Secret].map(|kind| ChildRef::new(kind, "orders-rw"));
     let body = json!({"metadata": {"labels": {}}, "spec": {}});
     match way {
-        "create" => writer.create(&child, &body).await.map(drop),
-        "apply" => writer.apply(&child, &body, None).await.map(drop),
-        "apply again" => writer.apply(&child, &body, Some("1")).await.map(drop),
-        "merge" => writer.merge(&child, "1", &body).await.map(drop),
-        "remove" => writer.remove(&child, "1", "2", &["/spec".to_owned()]).await.map(drop),
-        "overrule" => writer.overrule(&child, "1", &body).await.map(drop),
-        "reclaim" => writer.reclaim(&child, "1", &body).await.map(drop),
-        "delete" => writer.delete(&child, "1", Some("2")).await,
-        "stamp" => writer.stamp("orders", "2", &body).await.map(drop),
-        "status" => writer.status("orders", "2", &body).await.map(drop),
+        "create" => writer.create(&service, &body).await.map(drop),
+        "apply" => writer.apply(&service, &body, None).await.map(drop),
+        "apply again" => writer.apply(&service, &body, Some("1")).await.map(drop),
+        "merge" => writer.merge(&service, "1", &body).await.map(drop),
+        "remove" => writer.remove(&service, version, &["/spec".to_owned()]).await.map(drop),
+        "overrule" => writer.overrule(&service, version, &body).await.map(drop),
+        "reclaim" => writer.reclaim(&service, "1", &body).await.map(drop),
+        "delete" => writer.delete(&service, version).await.map(drop),
+        "delete what holds data" => writer.delete(&secret, version).await.map(drop),
+        "stamp" => writer.stamp("orders", "8", &body).await.map(drop),
+        "status" => writer.status("orders", "8", &json!({"message": "x"})).await.map(drop),
         _ => panic!("{way}"),
     }
 }
 
-const WAYS: [(&str, usize); 10] = [
-    ("create", 1),
-    ("apply", 1),
-    ("apply again", 1),
-    ("merge", 1),
-    ("remove", 1),
-    ("overrule", 3),
-    ("reclaim", 1),
-    ("delete", 1),
-    ("stamp", 1),
-    ("status", 1),
+/// Every way to write, with the requests that it takes when the object bears the fence already, and with those for a stamp
+/// before.
+const WAYS: [(&str, usize, usize); 11] = [
+    ("create", 1, 0),
+    ("apply", 1, 0),
+    ("apply again", 1, 0),
+    ("merge", 1, 0),
+    ("remove", 1, 1),
+    ("overrule", 3, 1),
+    ("reclaim", 1, 0),
+    ("delete", 1, 0),
+    ("delete what holds data", 1, 1),
+    ("stamp", 1, 0),
+    ("status", 1, 0),
 ];
 
 #[tokio::test]
 async fn nothing_is_written_after_the_end_of_the_permit() {
-    for (way, requests) in WAYS {
-        for allowed in 0..requests {
+    for (way, requests, stamps) in WAYS {
+        for allowed in 0..requests + stamps {
             let server = Server::default();
-            let answer = write(&server.writer(allowed), way).await;
+            let answer = write(&server.writer(allowed), way, &version(6, &bucket())).await;
             assert!(matches!(answer, Err(ApiError::NotOwner { .. })), "{way}: {answer:?}");
             assert_eq!(server.asked().len(), allowed, "{way}");
         }
+    }
+}
+
+#[tokio::test]
+async fn only_what_does_not_bear_the_fence_is_stamped() {
+    for (way, requests, stamps) in WAYS {
+        for (version, stamps) in [
+            (version(7, &bucket()), 0),
+            (version(6, &bucket()), stamps),
+            // Where the label names no bucket, the fence is compared with nothing.
+            (version(7, "none"), stamps),
+        ] {
+            let server = Server::default();
+            let answer = write(&server.writer(9), way, &version).await;
+            assert!(answer.is_ok(), "{way}: {answer:?}");
+            assert_eq!(server.asked().len(), requests + stamps, "{way}: {version:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_write_carries_the_fence_or_is_of_a_version_that_does() {
+    for (way, _, stamps) in WAYS {
         let server = Server::default();
-        let answer = write(&server.writer(requests), way).await;
-        assert!(answer.is_ok(), "{way}: {answer:?}");
-        assert_eq!(server.asked().len(), requests, "{way}");
+        write(&server.writer(9), way, &version(6, &bucket())).await.unwrap();
+        for (number, (method, body)) in server.asked().iter().enumerate() {
+            // The version that was seen, or the one that the stamp answered.
+            let at = if stamps == 1 && number == 1 { "9" } else { "8" };
+            if method == "DELETE" {
+                let expected = json!({"uid": "1", "resourceVersion": at});
+                assert_eq!(body["preconditions"], expected, "{way}");
+            } else if let Some(operations) = body.as_array() {
+                let fence =
+                    json!({"op": "add", "path": "/metadata/annotations/intent.example.com~1fence", "value": "7"});
+                assert!(operations.contains(&fence), "{way}: {body}");
+                if number == 1 {
+                    let exactly = json!({"op": "replace", "path": "/metadata/resourceVersion", "value": at});
+                    assert!(operations.contains(&exactly), "{way}: {body}");
+                }
+            } else if way == "status" {
+                assert_eq!(body["status"], json!({"message": "x", "fence": 7}));
+            } else {
+                assert_eq!(body["metadata"]["annotations"], json!({FENCE_ANNOTATION: "7"}), "{way}");
+                assert_eq!(body["metadata"]["labels"], json!({BUCKET_LABEL: bucket()}), "{way}");
+            }
+            if stamps == 1 && number == 0 {
+                assert_eq!(
+                    (&body["metadata"]["uid"], &body["metadata"]["resourceVersion"]),
+                    (&json!("1"), &json!("8")),
+                    "{way}"
+                );
+            }
+        }
     }
 }
 
@@ -116,5 +187,5 @@ async fn reads_need_no_permit() {
     let child = ChildRef::new(Kind::Service, "orders-rw");
     server.writer(0).read(&child).await.unwrap();
     server.writer(0).look(&child).await.unwrap();
-    assert_eq!(server.asked(), ["GET", "GET"]);
+    assert_eq!(server.asked().len(), 2);
 }

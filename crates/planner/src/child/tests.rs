@@ -110,7 +110,9 @@ fn what_a_child_is_known_by() {
                 "intent.example.com/lineage": "l", "intent.example.com/owner": "o", "intent.example.com/generation": "1",
                 names::ROLE_LABEL: "primary",
             },
-            "annotations": {"intent.example.com/credentials": "3", names::INPUTS_ANNOTATION: "abc"},
+            "annotations": {
+                "intent.example.com/credentials": "3", names::INPUTS_ANNOTATION: "abc", names::FENCE_ANNOTATION: "17",
+            },
             "ownerReferences": owned("StatefulSet", "orders-g1"),
         },
     });
@@ -123,6 +125,7 @@ fn what_a_child_is_known_by() {
             uid: "1".to_owned(),
             resource_version: "7".to_owned(),
             controller: text("1"),
+            fence: Some(Epoch(17)),
             deleting: true,
             marks: Marks {
                 managed_by: text("database-operator"),

@@ -22,16 +22,10 @@ fn planned(policy: DeletionPolicy, let_go: Option<LetGo>, change: fn(&mut Childr
     let line = |action: &Action| match action {
         Action::Delete {
             child,
-            uid,
-            resource_version,
+            version,
             why: Why::Deleting,
         } => {
-            let known = &children[child];
-            assert_eq!(
-                (uid, resource_version),
-                (&known.uid, &known.resource_version),
-                "of exactly what is known"
-            );
+            assert_eq!(*version, children[child].version(), "of exactly what is known");
             format!("delete {child}")
         }
         Action::Release(change) => {

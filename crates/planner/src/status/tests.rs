@@ -59,7 +59,6 @@ impl Scene {
             failure: self.failure.as_ref(),
             contested: self.contested.as_ref(),
             paused: self.paused,
-            epoch: 5,
         };
         of(&self.previous, &progress, &at(second))
     }
@@ -99,7 +98,7 @@ fn a_settled_database_in_full() {
     assert_eq!(
         json!(reported.status),
         json!({
-            "observedGeneration": 3, "acceptedGeneration": 3, "phase": "Ready", "message": "all members serve", "fence": 5,
+            "observedGeneration": 3, "acceptedGeneration": 3, "phase": "Ready", "message": "all members serve",
             "lastReconcileTime": "2027-01-15T08:00:00Z",
             "conditions": [
                 condition("Ready", "True", "Serving", "all members serve"),
@@ -130,6 +129,10 @@ fn a_second_look_at_the_same_changes_nothing() {
     assert_eq!(second, first);
     assert_eq!(changes(&first, &second), Value::Null);
     assert_eq!(notes(&first, &second), []);
+    // Nor does it under a new owner: a handover writes nothing to Databases.
+    scene.previous.fence = Some(7);
+    let by_the_next = scene.reported(3, 120).status;
+    assert_eq!(changes(&scene.previous, &by_the_next), Value::Null);
 }
 
 type Change = fn(&mut Scene);
@@ -311,6 +314,7 @@ fn a_deletion_is_reported_once() {
         Value::Null,
         "a child that went is no reason to write"
     );
+    assert_eq!(second.fence, first.fence, "nor is a new owner");
 }
 
 #[test]

@@ -11,13 +11,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use engines::catalogue::Catalogue;
 use planner::action::{Action, Generate, Patch};
-use planner::child::{ChildRef, Children, Kind, database_of};
+use planner::child::{ChildRef, Children, Kind, Version, database_of};
 use planner::deletion::{self, LetGo, plan_deletion};
 use planner::intent::Salt;
 use planner::owned::digest_of_value;
 use planner::plan::{Block, Desired, Observed, Plan, latest_revision, plan};
 use planner::validate::{References, validate};
 use serde_json::{Value, json};
+use sharding::Epoch;
 
 use super::cluster::{Cluster, decoded};
 use super::server::Refused;
@@ -246,7 +247,21 @@ impl Reconcile<'_> {
     fn fenced(&self, body: &Value) -> Value {
         let mut body = body.clone();
         body["metadata"]["annotations"][names::FENCE_ANNOTATION] = json!(self.operator.epoch.to_string());
+        body["metadata"]["labels"][names::BUCKET_LABEL] = json!(self.cluster.subject.bucket.to_string());
         body
+    }
+
+    /// The version that bears our fence and label. The stamp belongs to the write that follows, and is not counted.
+    fn stamped(&mut self, child: &ChildRef, version: &Version) -> Result<Version, Refused> {
+        let bucket = self.cluster.subject.bucket.to_string();
+        if version.fence == Some(Epoch(self.operator.epoch)) && version.bucket == Some(bucket) {
+            return Ok(version.clone());
+        }
+        let mut stamp = self.fenced(&json!({}));
+        stamp["metadata"]["uid"] = json!(version.uid);
+        stamp["metadata"]["resourceVersion"] = json!(version.resource_version);
+        self.cluster.server.merge_patch(child, &stamp, names::FIELD_MANAGER)?;
+        Ok(self.cluster.server.look(child).ok_or(Refused::NotFound)?.version())
     }
 
     fn carry_out(&mut self, action: &Action) -> Result<bool, Refused> {
@@ -284,17 +299,22 @@ impl Reconcile<'_> {
                 why: _,
                 effect: _,
             } => {
-                let server = &mut self.cluster.server;
                 let patched = match patch {
                     Patch::Merge(change) => {
                         let mut change = self.fenced(change);
                         change["metadata"]["uid"] = json!(uid);
                         self.cluster.server.merge_patch(child, &change, names::FIELD_MANAGER)
                     }
-                    Patch::Remove {
-                        resource_version,
-                        pointers,
-                    } => server.remove(child, uid, resource_version, pointers, names::FIELD_MANAGER),
+                    Patch::Remove { version, pointers } => self.stamped(child, version).and_then(|version| {
+                        let server = &mut self.cluster.server;
+                        server.remove(
+                            child,
+                            &version.uid,
+                            &version.resource_version,
+                            pointers,
+                            names::FIELD_MANAGER,
+                        )
+                    }),
                 };
                 self.look(child);
                 match patched {
@@ -302,13 +322,9 @@ impl Reconcile<'_> {
                     other => other.map(|()| true),
                 }
             }
-            Action::Delete {
-                child,
-                uid,
-                resource_version,
-                why: _,
-            } => self.delete(child, uid, Some(resource_version)),
-            Action::RestartPod { child, uid, why: _ } => self.delete(child, uid, None),
+            Action::Delete { child, version, why: _ } | Action::RestartPod { child, version, why: _ } => {
+                self.delete(child, version)
+            }
         }
     }
 
@@ -357,13 +373,27 @@ impl Reconcile<'_> {
         }
     }
 
-    fn delete(&mut self, child: &ChildRef, uid: &str, version: Option<&str>) -> Result<bool, Refused> {
-        match self.cluster.server.delete(child, Some(uid), version) {
+    fn delete(&mut self, child: &ChildRef, version: &Version) -> Result<bool, Refused> {
+        let stamped = if child.kind.is_stamped_before_deletion() {
+            self.stamped(child, version)
+        } else {
+            Ok(version.clone())
+        };
+        let deleted = stamped.and_then(|version| {
+            let server = &mut self.cluster.server;
+            server.delete(child, Some(&version.uid), Some(&version.resource_version))
+        });
+        match deleted {
             Ok(()) | Err(Refused::NotFound) => {
                 if let Some(known) = self.outcome.children.get_mut(child) {
                     known.deleting = true;
                 }
                 Ok(true)
+            }
+            // A pod's kubelet writes often.
+            Err(Refused::Conflict(_)) if child.kind == Kind::Pod => {
+                self.look(child);
+                Ok(false)
             }
             Err(refused) => Err(refused),
         }
@@ -452,10 +482,8 @@ impl Reconcile<'_> {
             Action::CreateOnce { .. } | Action::Apply { known: None, .. } | Action::Stamp(_) | Action::Release(_) => {
                 return;
             }
-            Action::Apply { known: Some(uid), .. }
-            | Action::Patch { uid, .. }
-            | Action::Delete { uid, .. }
-            | Action::RestartPod { uid, .. } => uid,
+            Action::Apply { known: Some(uid), .. } | Action::Patch { uid, .. } => uid,
+            Action::Delete { version, .. } | Action::RestartPod { version, .. } => &version.uid,
         };
         // The server refuses a write to another object than was meant.
         if object["metadata"]["uid"] != *expected {

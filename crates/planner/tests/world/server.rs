@@ -263,6 +263,10 @@ impl Server {
         if patch["metadata"]["uid"] != object["metadata"]["uid"] {
             return Err(Refused::Conflict("the uid is another's".to_owned()));
         }
+        let version = &patch["metadata"]["resourceVersion"];
+        if !version.is_null() && *version != object["metadata"]["resourceVersion"] {
+            return Err(Refused::Conflict("the version is another's".to_owned()));
+        }
         self.update(child, manager, |object| merge_json(object, patch))
     }
 

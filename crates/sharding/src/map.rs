@@ -114,9 +114,12 @@ impl ShardMap {
     }
 
     /// The buckets that a member owns, draining or not.
-    pub fn owned_by<'a>(&'a self, incarnation: &'a Incarnation) -> impl Iterator<Item = (Bucket, Epoch)> + 'a {
+    pub fn owned_by<'a>(&'a self, incarnation: &Incarnation) -> impl Iterator<Item = (Bucket, Epoch)> + use<'a> {
+        // Looked up once, since this is asked at every step of every member.
+        let place = self.index_of(incarnation);
+        let owned = move |bucket: &Bucket| place.is_some() && self.owners[usize::from(bucket.index())] == place;
         self.buckets()
-            .filter(move |bucket| self.owner(*bucket) == Some(incarnation))
+            .filter(owned)
             .filter_map(|bucket| Some((bucket, self.epoch(bucket)?)))
     }
 

@@ -241,15 +241,18 @@ impl Leader {
         for name in &absent {
             self.observe(name, None, *at, now);
         }
-        self.forget_strangers();
+        self.forget_strangers(now, config);
         self.listed_for = asked_for;
     }
 
-    /// Names are not used twice where pods have random ones: what is gone and in no map is forgotten.
-    fn forget_strangers(&mut self) {
+    /// Names are not used twice where pods have random ones: what is gone and in no map is forgotten, once nobody can
+    /// work by it any more.
+    fn forget_strangers(&mut self, now: Millis, config: &Config) {
         let Known::Good(map) = &self.map else { return };
         self.leases.retain(|name, lease| {
-            lease.lease.is_some() || map.members.iter().any(|member| member.incarnation.name == *name)
+            lease.lease.is_some()
+                || !plan::expired(lease, now, config)
+                || map.members.iter().any(|member| member.incarnation.name == *name)
         });
     }
 

@@ -246,7 +246,11 @@ impl<'a> Draft<'a> {
         }
         let mut holders = self.view.leases.values().filter(|lease| lease.holder().is_some());
         let all_know = holders.all(|lease| report(lease).is_some_and(|report| report.seen >= self.view.version));
-        if !all_know && self.view.config.flaw != Some(Flaw::GiveOutAtOnce) {
+        // The holder of a Lease that was deleted reports nothing any more, and works until it notices.
+        let View { config, now, .. } = *self.view;
+        let deleted = |lease: &Observed| lease.lease.is_none() && !expired(lease, now, config);
+        let sure = all_know && !self.view.leases.values().any(deleted);
+        if !sure && config.flaw != Some(Flaw::GiveOutAtOnce) {
             return;
         }
         let target = self.target();

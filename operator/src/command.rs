@@ -1,10 +1,12 @@
 //! The command line: what can be asked for. Parsing does nothing; `main` maps each command to its function.
 
+mod fleet;
+
 use std::path::PathBuf;
 
-use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use sharding::assignment::{MAX_MEMBERS, MAX_WEIGHT};
+
+pub(crate) use fleet::{Cluster, FleetCommand, FleetOutput, SimulateArguments, StatusArguments};
 
 use crate::config::Options;
 use crate::rbac::Subject;
@@ -55,29 +57,6 @@ Examples:
 
 Exit codes: 0 accepted, 1 refused by a rule, 2 error.";
 
-const FLEET_EXAMPLES: &str = "\
-Examples:
-  database-operator fleet simulate --members 3 --join 1
-      How many buckets a fourth replica would take over, and from how many
-
-Exit codes: 0 done, 2 error.";
-
-const SIMULATE_EXAMPLES: &str = "\
-A simulation, by the code that decides in a cluster. No cluster is asked, nothing is changed.
-New members named member-0, member-1 and so on share the 1024 buckets; then those that join and
-those that leave do so at once. The ideal number of moves is the exact share of the joining, or
-the buckets of the leaving, whichever is more; 2 % of tolerance can save some.
-
-Examples:
-  database-operator fleet simulate --members 5
-      How evenly five replicas share the fleet
-  database-operator fleet simulate --members 3 --join 1 -o json
-      What a fourth one would take over
-  database-operator fleet simulate --members 4 --weights 1,2,1,4 --leave 1
-      What is left of unequal ones when the last of them leaves
-
-Exit codes: 0 done, 2 error.";
-
 const CRDS_EXAMPLES: &str = "\
 Examples:
   database-operator crds | kubectl apply --server-side -f -
@@ -115,7 +94,7 @@ pub(crate) enum Command {
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(PlanArguments),
     /// Ask how replicas share the Databases
-    #[command(subcommand, after_help = FLEET_EXAMPLES)]
+    #[command(subcommand, after_help = fleet::EXAMPLES)]
     Fleet(FleetCommand),
     /// Print the definitions of Databases and of the ShardMap, and what fences replicas, as manifests
     #[command(after_help = CRDS_EXAMPLES)]
@@ -181,47 +160,6 @@ pub(crate) struct PlanArguments {
 pub(crate) enum PlanOutput {
     /// For people
     Yaml,
-    /// For machines
-    Json,
-}
-
-/// What to ask of the fleet.
-#[derive(Debug, Subcommand)]
-pub(crate) enum FleetCommand {
-    /// Simulate how members would share the buckets; asks no cluster
-    #[command(after_help = SIMULATE_EXAMPLES)]
-    Simulate(SimulateArguments),
-}
-
-/// Arguments of `fleet simulate`.
-#[derive(Debug, Args)]
-pub(crate) struct SimulateArguments {
-    /// How many members there are at first, all of them active
-    #[arg(long, value_name = "N", value_parser = count(1))]
-    pub members: u32,
-
-    /// Their weights, separated by commas, and those of the joining behind them. Default: 1 each; 0 owns nothing
-    #[arg(long, value_name = "W", value_delimiter = ',', value_parser = weight())]
-    pub weights: Vec<u32>,
-
-    /// How many then join
-    #[arg(long, value_name = "K", default_value = "0", value_parser = count(0))]
-    pub join: u32,
-
-    /// How many of the first ones then leave, the last of them first
-    #[arg(long, value_name = "K", default_value = "0", value_parser = count(0))]
-    pub leave: u32,
-
-    /// How it is printed
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub output: FleetOutput,
-}
-
-/// How an answer about the fleet is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FleetOutput {
-    /// For people
-    Table,
     /// For machines
     Json,
 }
@@ -322,15 +260,6 @@ fn namespace(text: &str) -> Result<String, String> {
     } else {
         Err(crate::names::LABEL_RULE.to_owned())
     }
-}
-
-fn count(least: i64) -> RangedI64ValueParser<u32> {
-    let most = i64::try_from(MAX_MEMBERS).expect("a small number");
-    RangedI64ValueParser::new().range(least..=most)
-}
-
-fn weight() -> RangedI64ValueParser<u32> {
-    RangedI64ValueParser::new().range(0..=i64::from(MAX_WEIGHT))
 }
 
 fn user(text: &str) -> Result<Subject, String> {

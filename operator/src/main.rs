@@ -17,6 +17,7 @@ mod run;
 mod version;
 
 use std::error::Error;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -24,12 +25,14 @@ use std::time::Duration;
 
 use clap::Parser;
 use engines::catalogue::Catalogue;
+use kube::Client;
+use serde::Serialize;
 use telemetry::Telemetry;
 use tokio::sync::watch;
 
 use command::{
-    Command, CommandLine, FleetCommand, FleetOutput, PlanArguments, PlanOutput, RunArguments, SimulateArguments,
-    VersionOutput,
+    Cluster, Command, CommandLine, FleetCommand, FleetOutput, PlanArguments, PlanOutput, RunArguments,
+    SimulateArguments, StatusArguments, VersionOutput,
 };
 use config::Config;
 use member::MemberError;
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
         Command::Run(arguments) => run(arguments),
         Command::Plan(arguments) => plan_manifest(&arguments),
+        Command::Fleet(FleetCommand::Status(arguments)) => fleet_status(&arguments),
         Command::Fleet(FleetCommand::Simulate(arguments)) => simulate(&arguments),
         Command::Crds(arguments) => print(
             &arguments
@@ -142,11 +146,44 @@ fn plan_manifest(arguments: &PlanArguments) -> Done {
     Ok(if refused { ExitCode::from(REFUSED) } else { code })
 }
 
+/// Exit code for a fleet that does not look after everything.
+const UNHEALTHY: u8 = 1;
+
+fn fleet_status(arguments: &StatusArguments) -> Done {
+    let namespace = arguments.cluster.namespace();
+    let facts = at_cluster(&arguments.cluster, async |client| {
+        fleet::read::facts(&client, &namespace).await
+    })?;
+    let status = fleet::status::Status::of(&facts);
+    let code = print_fleet(arguments.output, &status)?;
+    Ok(if status.healthy {
+        code
+    } else {
+        ExitCode::from(UNHEALTHY)
+    })
+}
+
 fn simulate(arguments: &SimulateArguments) -> Done {
-    let simulation = fleet::Simulation::new(arguments)?;
-    print(&match arguments.output {
-        FleetOutput::Table => simulation.to_string(),
-        FleetOutput::Json => format!("{}\n", serde_json::to_string_pretty(&simulation)?),
+    print_fleet(arguments.output, &fleet::simulate::Simulation::new(arguments)?)
+}
+
+/// Asks a cluster something about its fleet.
+fn at_cluster<T, E: Error + 'static>(
+    cluster: &Cluster,
+    ask: impl AsyncFnOnce(Client) -> Result<T, E>,
+) -> Result<T, Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (kubeconfig, context) = (cluster.kubeconfig.as_deref(), cluster.context.as_deref());
+        let client = connect::connect(kubeconfig, context, &connect::user_agent("fleet")).await?;
+        Ok(ask(client).await?)
+    })
+}
+
+fn print_fleet(output: FleetOutput, answer: &(impl Display + Serialize)) -> Done {
+    print(&match output {
+        FleetOutput::Table => answer.to_string(),
+        FleetOutput::Json => format!("{}\n", serde_json::to_string_pretty(answer)?),
     })
 }
 

@@ -63,6 +63,7 @@ fn help_of_every_command() {
         ("help/run.txt", &["run", "--help"]),
         ("help/crds.txt", &["crds", "--help"]),
         ("help/fleet.txt", &["fleet", "--help"]),
+        ("help/fleet_status.txt", &["fleet", "status", "--help"]),
         ("help/fleet_simulate.txt", &["fleet", "simulate", "--help"]),
         ("help/rbac.txt", &["rbac", "--help"]),
         ("help/version.txt", &["version", "--help"]),

@@ -99,6 +99,7 @@ pub async fn run(
     let source = watch::Source::new(client.clone(), &settings.namespaces, sink.clone());
     let cx = Arc::new(Context {
         client: client.clone(),
+        fleet: fleet.clone(),
         store: sink.store.clone(),
         arrivals: sink.arrivals,
         catalogue: settings.catalogue.clone(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engines::catalogue::Catalogue;
+use fleet::Fleet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, ResourceExt as _};
@@ -39,6 +40,8 @@ const ROUNDS: usize = 5;
 const REFERENCES_AGAIN: Duration = Duration::from_mins(5);
 /// When a Database that waits for an object of the user's is looked at again.
 const MISSING_AGAIN: Duration = Duration::from_secs(15);
+/// When a Database with a newer fence than its bucket is looked at again, if the raise itself does not lead to it.
+const RAISED_AGAIN: Duration = Duration::from_secs(5);
 /// When a Database that is blocked by somebody else's object is looked at again: nothing tells us when that one goes.
 const BLOCKED_AGAIN: Duration = Duration::from_mins(1);
 
@@ -46,6 +49,8 @@ const BLOCKED_AGAIN: Duration = Duration::from_mins(1);
 pub struct Context {
     /// The one client.
     pub client: Client,
+    /// To ask for a newer epoch.
+    pub fleet: Fleet,
     /// What is known.
     pub store: Store,
     /// What is known of Databases that have no bucket yet.
@@ -175,6 +180,12 @@ pub async fn reconcile(cx: &Context, key: &Key, permit: &Permit) -> Result<Next,
         return Ok(Next::Wait);
     };
     subject.uid = database.uid().unwrap_or_default();
+    let fences = entry.children.values().map(|child| child.fence).chain([database.fence]);
+    if let Some(newer) = fences.flatten().max().filter(|fence| *fence > permit.epoch()) {
+        // Every write would be refused. If the bucket is still ours, its epoch is too low.
+        cx.fleet.fence(key.bucket, newer);
+        return Ok(Next::LookAgain(RAISED_AGAIN));
+    }
     let database = SeenDatabase::clone(&database);
     if database.deleting() {
         finalize(cx, key, &subject, &writer, database, entry).await

@@ -13,6 +13,7 @@ use kube::core::ObjectMeta;
 use planner::child::{Child, ChildRef, Kind, database_of};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
+use sharding::Epoch;
 
 /// A child of some Database. `K` is the index of its kind in [`Kind::ALL`]: lists do not repeat the kind in each item,
 /// so it has to be in the type.
@@ -98,6 +99,8 @@ pub struct SeenDatabase {
     pub status: DatabaseStatus,
     /// Whether `intent.example.com/paused` is `true`.
     pub paused: bool,
+    /// The newest fence that it bears, in its metadata or its status.
+    pub fence: Option<Epoch>,
 }
 
 /// Stands for the uid that the API server has not given yet.
@@ -126,6 +129,7 @@ impl SeenDatabase {
             spec: Ok(spec),
             status: DatabaseStatus::default(),
             paused: false,
+            fence: None,
         }
     }
 
@@ -172,7 +176,10 @@ impl<'de> Deserialize<'de> for SeenDatabase {
                 .map(String::as_str)
         };
         let paused = annotation(names::PAUSED_ANNOTATION) == Some("true");
+        let stamped = annotation(names::FENCE_ANNOTATION).and_then(|fence| fence.parse::<Epoch>().ok());
+        let reported = status.fence.and_then(|fence| u64::try_from(fence).ok()).map(Epoch);
         Ok(Self {
+            fence: stamped.max(reported),
             spec,
             status,
             paused,

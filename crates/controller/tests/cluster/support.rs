@@ -15,7 +15,8 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Config};
 use planner::child::Kind;
 use serde_json::{Value, json};
-use sharding::Epoch;
+use sharding::map::ShardMap;
+use sharding::{Bucket, Epoch};
 use telemetry::{Metrics, Telemetry};
 use tokio::sync::{OnceCell, watch};
 
@@ -69,6 +70,7 @@ async fn cluster() -> Option<&'static Cluster> {
         // The test runs its own requests at once with the operator's.
         operator.read_timeout = Some(Duration::from_mins(5));
         let client = Client::try_from(admin.clone()).expect("a client for the administrator");
+        publish_map(&client).await;
         let nodes: Api<DynamicObject> = Api::all_with(client, &resource("", "v1", "Node", "nodes"));
         let has_node = !nodes
             .list(&ListParams::default())
@@ -84,6 +86,32 @@ async fn cluster() -> Option<&'static Cluster> {
         })
     });
     cluster.await.as_ref()
+}
+
+/// The epoch under which every operator of these tests works.
+const EPOCH: Epoch = Epoch(1);
+
+/// The map that the API server's fence compares each write with. No leader keeps it here: each test has operators of its
+/// own, which look at its namespace only, and each of them takes itself for the owner of all buckets.
+async fn publish_map(client: &Client) {
+    let buckets = Bucket::all().len();
+    let map = ShardMap {
+        installation: "tests".into(),
+        leader: "tests_1".parse().expect("an incarnation"),
+        term: 1,
+        sequence: EPOCH.0,
+        members: Vec::new(),
+        owners: vec![None; buckets],
+        epochs: vec![EPOCH; buckets],
+        round: None,
+    };
+    let maps: Api<DynamicObject> = Api::all_with(client.clone(), &fleet::shardmap::resource());
+    let object = fleet::shardmap::to_object(None, &map).expect("JSON");
+    match maps.create(&PostParams::default(), &object).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {}
+        Err(error) => panic!("the map cannot be published: {error}"),
+    }
 }
 
 fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
@@ -246,7 +274,7 @@ impl Bed {
             replicas,
             patience: Duration::from_secs(30),
         };
-        let fleet = fleet::alone(Epoch(1));
+        let fleet = fleet::alone(EPOCH);
         let task = tokio::spawn(controller::run(client, settings, fleet, telemetry, stopped));
         Operator { stop, task, metrics }
     }

@@ -2,6 +2,7 @@
 //! tries everything that it could do.
 //!
 //! One test, so that one control plane (of its own, without nodes) serves all of it; the functions build on each other.
+//! It runs itself again inside, where the API server is reachable.
 //! The replica has the permissions that `database-operator rbac` prints, and one for `kubectl`, which reads a status
 //! before it patches it.
 
@@ -10,20 +11,32 @@ mod map;
 mod missing;
 mod rules;
 mod support;
+mod writer;
 
 use devcluster::TestBed;
 use planner::child::Kind;
 
 use support::{NAMESPACE, NO_MAP, Server, child, printed, refused, until};
 
+/// Set for the run inside of the cluster.
+const INSIDE: &str = "FENCE_TEST_INSIDE";
 const REPLICA: &str = "--serviceaccount=ops:database-operator";
 const ACCOUNT: [&str; 2] = ["--service-account", "ops:database-operator"];
 
 #[test]
 fn the_api_server_fences() {
-    let Some(server) = TestBed::up("fence").map(Server) else {
+    if std::env::var_os(INSIDE).is_none() {
+        let Some(bed) = TestBed::up("fence") else { return };
+        let this = std::env::current_exe().expect("this program");
+        let mut again = bed.command(this).expect("a command");
+        again
+            .args(["--exact", "the_api_server_fences", "--nocapture"])
+            .env(INSIDE, "1");
+        let status = again.status().expect("it can be run");
+        assert!(status.success(), "inside of the cluster: {status}");
         return;
-    };
+    }
+    let server = Server::of_this_run();
     install(&server);
     elections_pass_by_their_own_level(&server);
 
@@ -45,9 +58,12 @@ fn the_api_server_fences() {
     rules::a_status_is_fenced_by_its_own_field(&server);
     deletion::a_deletion_needs_its_stamp_and_its_precondition(&server);
     rules::nobody_else_is_judged(&server);
+    writer::what_the_operator_writes_is_fenced(&server);
 
     missing::without_a_map(&server);
+    writer::without_a_map_it_is_an_outage();
     missing::without_the_definition_of_maps(&server);
+    writer::without_a_map_it_is_an_outage();
     missing::a_new_map_resumes(&server, install_definitions);
 }
 

@@ -1,11 +1,11 @@
 //! A control plane with the fence on it, and the two who write: the replica, and everybody else.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use devcluster::TestBed;
 use planner::child::Kind;
 use serde_json::{Value, json};
 
@@ -19,7 +19,8 @@ pub(crate) const NAMESPACE: &str = "shop";
 pub(crate) const BUCKET: &str = "7";
 
 const FENCE: &str = "intent.example.com/fence";
-const LABEL: &str = "intent.example.com/bucket";
+/// Label of a bucket.
+pub(crate) const LABEL: &str = "intent.example.com/bucket";
 
 /// What the API server said: what it printed, or why not.
 pub(crate) type Answer = Result<String, String>;
@@ -42,13 +43,23 @@ pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A control plane with those who write to it.
-pub(crate) struct Server(pub(crate) TestBed);
+/// The control plane that this runs inside of, with those who write to it.
+pub(crate) struct Server {
+    kubeconfig: OsString,
+}
 
 impl Server {
+    pub(crate) fn of_this_run() -> Self {
+        Self {
+            kubeconfig: std::env::var_os("KUBECONFIG").expect("it leads to the test cluster"),
+        }
+    }
+
     fn kubectl(&self, user: &[&str], arguments: &[&str], input: &str) -> Answer {
-        let mut command = self.0.command("kubectl").expect("kubectl");
+        let mut command = Command::new("kubectl");
         command
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
             .args(user)
             .args(arguments)
             .stdin(Stdio::piped())

@@ -28,6 +28,10 @@ pub(crate) enum Violation {
     WorkAfterTheAbort,
     /// A fair run without further faults never settles.
     NeverSettles,
+    /// A write under an older ownership was accepted after one under a newer. Only the simulation has objects.
+    StaleWriteAccepted,
+    /// Everything is served, and the shares do not come within their bounds. Only the simulation has shares.
+    SharesOutOfBounds,
 }
 
 impl fmt::Display for Violation {
@@ -41,8 +45,13 @@ pub(crate) type Given = Vec<(Epoch, Option<Incarnation>)>;
 
 /// Looks at a state, and at the writes of the map that led to it, which it takes.
 pub(crate) fn check(world: &mut World, setup: &Setup) -> Result<(), Violation> {
+    let expected = Expected {
+        installation: "here".into(),
+        buckets: setup.buckets,
+    };
     for (before, after) in std::mem::take(&mut world.written) {
-        check_write(before.as_deref(), &after, setup, &mut world.server.given)?;
+        let given = &mut world.server.given;
+        check_write(before.as_deref(), &after, &expected, setup.raises, given)?;
     }
     for proc in &world.procs {
         check_fence(world, proc, setup)?;
@@ -62,17 +71,15 @@ pub(crate) fn check(world: &mut World, setup: &Setup) -> Result<(), Violation> {
     Ok(())
 }
 
-fn check_write(
+/// Looks at a write of the map.
+pub(crate) fn check_write(
     before: Option<&ShardMap>,
     after: &Arc<ShardMap>,
-    setup: &Setup,
+    expected: &Expected,
+    raises: bool,
     given: &mut Given,
 ) -> Result<(), Violation> {
-    let expected = Expected {
-        installation: "here".into(),
-        buckets: setup.buckets,
-    };
-    if after.to_spec().read(&expected).as_ref() != Ok(&**after) {
+    if after.to_spec().read(expected).as_ref() != Ok(&**after) {
         return Err(Violation::MalformedMap);
     }
     check_given(after, given)?;
@@ -87,7 +94,7 @@ fn check_write(
             return Err(Violation::EpochFellOrStayed);
         }
         // A fresh map in place of another gives every bucket to nobody, also those that nobody had.
-        if new > old && same_owner && after.owner(bucket).is_some() && !setup.raises {
+        if new > old && same_owner && after.owner(bucket).is_some() && !raises {
             return Err(Violation::EpochChangedAlone);
         }
     }

@@ -445,8 +445,11 @@ fn target_of(command: &Command) -> Option<Target> {
     }
 }
 
-fn unanswered(command: &Command) -> Option<Event> {
+/// What the sender of a request is told that gets no answer.
+pub(crate) fn unanswered(command: &Command) -> Option<Event> {
     match command {
+        Command::Read(kept) => Some(Event::Read(*kept, None)),
+        Command::ReadMap => Some(Event::MapUnread),
         Command::Write(kept, ..) => Some(Event::Written(*kept, Answer::Unknown)),
         Command::Take(name, ..) => Some(Event::Taken(Arc::clone(name), Answer::Unknown)),
         Command::WriteMap(..) => Some(Event::MapWritten(Answer::Unknown)),

@@ -35,6 +35,8 @@ pub(crate) struct Server {
     pub(crate) restored: bool,
     /// The map before the last one.
     pub(crate) old: Option<(Version, Arc<ShardMap>)>,
+    /// How many Leases were made, if each is to have a uid of its own. None: all have one, so that states are alike.
+    pub(crate) uids: Option<u64>,
     /// What a wall clock shows: nothing greater was ever used.
     pub(crate) highest: u64,
     /// By bucket: the last epoch under which it was given to anybody, and to whom. For the invariants.
@@ -172,7 +174,7 @@ impl Server {
         Some(Event::Map(*version, Arc::clone(map)))
     }
 
-    fn map_event(&self) -> Event {
+    pub(crate) fn map_event(&self) -> Event {
         match &self.map {
             Some((version, _)) if self.edited => Event::MapDamaged(*version, MapError::Edited),
             Some((version, map)) => Event::Map(*version, Arc::clone(map)),
@@ -192,9 +194,11 @@ impl Server {
             return Answer::Conflict;
         }
         self.lease_version += 1;
-        let lease = lease(self.lease_version, record);
+        let known = self.leases.get(name).map(|lease| Arc::clone(&lease.uid));
+        let uid = known.unwrap_or_else(|| self.new_uid());
+        let lease = lease(&uid, self.lease_version, record);
         self.leases.insert(Arc::clone(name), lease);
-        accepted(self.lease_version)
+        accepted(&uid, self.lease_version)
     }
 
     fn write_coordinator(&mut self, precondition: Option<Version>, record: &LeaseRecord) -> Answer {
@@ -202,8 +206,16 @@ impl Server {
             return Answer::Conflict;
         }
         self.coordinator_version += 1;
-        self.coordinator = Some(lease(self.coordinator_version, record));
-        accepted(self.coordinator_version)
+        let known = self.coordinator.as_ref().map(|lease| Arc::clone(&lease.uid));
+        let uid = known.unwrap_or_else(|| self.new_uid());
+        self.coordinator = Some(lease(&uid, self.coordinator_version, record));
+        accepted(&uid, self.coordinator_version)
+    }
+
+    fn new_uid(&mut self) -> Arc<str> {
+        let Some(made) = &mut self.uids else { return "u".into() };
+        *made += 1;
+        format!("u{made}").into()
     }
 
     fn write_map(
@@ -222,21 +234,21 @@ impl Server {
         self.restored = false;
         self.old = self.map.replace((Version(self.map_version), Arc::clone(map)));
         writes.push((self.old.as_ref().map(|(_, map)| Arc::clone(map)), Arc::clone(map)));
-        accepted(self.map_version)
+        accepted("u", self.map_version)
     }
 }
 
-fn lease(version: u64, record: &LeaseRecord) -> Lease {
+fn lease(uid: &Arc<str>, version: u64, record: &LeaseRecord) -> Lease {
     Lease {
-        uid: "u".into(),
+        uid: Arc::clone(uid),
         version: Version(version),
         record: record.clone(),
     }
 }
 
-fn accepted(version: u64) -> Answer {
+fn accepted(uid: &str, version: u64) -> Answer {
     Answer::Accepted {
         version: Version(version),
-        uid: "u".into(),
+        uid: uid.into(),
     }
 }

@@ -34,7 +34,7 @@ pub const DATABASE_LABEL: &str = "intent.example.com/database";
 pub const ROLE_LABEL: &str = "intent.example.com/role";
 /// Label on a ConfigMap or Secret that a Database refers to: changes of it are then seen at once.
 pub const WATCH_LABEL: &str = "intent.example.com/watch";
-/// Value of [`WATCH_LABEL`] and [`PAUSED_ANNOTATION`] that switches it on.
+/// Value of [`WATCH_LABEL`], [`PAUSED_ANNOTATION`] and [`DRAIN_ANNOTATION`] that switches it on.
 pub const TRUE: &str = "true";
 
 /// Annotation on every object that a replica writes: the epoch of the bucket's owner, a decimal number.
@@ -45,6 +45,9 @@ pub const FENCE_POLICY_PREFIX: &str = "database-operator-fence-";
 pub const INPUTS_ANNOTATION: &str = "intent.example.com/inputs";
 /// Annotation on a Database: `true` stops all writes but the status.
 pub const PAUSED_ANNOTATION: &str = "intent.example.com/paused";
+
+/// Annotation on the Lease of a replica: `true` asks the leader to give its buckets to others for as long as it runs.
+pub const DRAIN_ANNOTATION: &str = "intent.example.com/drain";
 
 /// Recommended label: name of the application, here the engine.
 pub const NAME_LABEL: &str = "app.kubernetes.io/name";

@@ -172,6 +172,7 @@ impl Driver {
                 Command::Read(_)
                 | Command::Write(..)
                 | Command::Take(..)
+                | Command::Forget(..)
                 | Command::ListLeases
                 | Command::WriteMap(..)
                 | Command::ReadMap => requests.push(command),
@@ -247,6 +248,9 @@ impl Driver {
             Command::Refuse(error) => tracing::error!(%member, term, %error, "the map is not obeyed"),
             Command::Take(name, version, _) => {
                 tracing::info!(%member, term, of = %name, %version, "taking a Lease that ran out");
+            }
+            Command::Forget(name, ..) => {
+                tracing::info!(%member, term, of = %name, "removing the Lease of a member long gone");
             }
             Command::WriteMap(_, map) => {
                 let round = map.round.as_ref().map(|round| (round.number, round.phase));

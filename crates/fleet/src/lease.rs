@@ -91,6 +91,7 @@ fn annotations(report: &Report) -> BTreeMap<String, String> {
         warm,
         drained,
         leaving,
+        drain,
         weight,
         raise,
     } = report;
@@ -107,6 +108,9 @@ fn annotations(report: &Report) -> BTreeMap<String, String> {
         (LEAVING, leaving.to_string()),
         (WEIGHT, weight.to_string()),
     ];
+    if *drain {
+        all.push((names::DRAIN_ANNOTATION, names::TRUE.to_owned()));
+    }
     if !raised.is_empty() {
         all.push((RAISE, raised));
     }
@@ -145,6 +149,7 @@ fn report(annotations: Option<&BTreeMap<String, String>>) -> Report {
         warm: number(text(WARM)),
         drained: number(text(DRAINED)),
         leaving: text(LEAVING) == Some("true"),
+        drain: text(names::DRAIN_ANNOTATION) == Some(names::TRUE),
         weight: number(text(WEIGHT)),
         raise: text(RAISE).unwrap_or_default().split(',').filter_map(raised).collect(),
     }
@@ -190,6 +195,7 @@ mod tests {
                 warm: 5,
                 drained: 6,
                 leaving: true,
+                drain: true,
                 weight: 100,
                 raise: [(Bucket::try_from(7).expect("small"), Epoch(1_900_000_000))].into(),
             },
@@ -216,6 +222,7 @@ mod tests {
                     "intent.example.com/warm": "5",
                     "intent.example.com/drained": "6",
                     "intent.example.com/leaving": "true",
+                    "intent.example.com/drain": "true",
                     "intent.example.com/weight": "100",
                     "intent.example.com/raise": "7=1900000000",
                 },
@@ -255,7 +262,8 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_not_said() {
         let mut object = stored(&record());
-        let wrong = [SEEN, WARM, DRAINED, LEAVING, WEIGHT, RAISE].map(|key| (key.to_owned(), "-1=x,y".to_owned()));
+        let wrong = [SEEN, WARM, DRAINED, LEAVING, names::DRAIN_ANNOTATION, WEIGHT, RAISE]
+            .map(|key| (key.to_owned(), "-1=x,y".to_owned()));
         object.metadata.annotations = Some(wrong.into());
         assert_eq!(from_object(&object).expect("readable").record.report, Report::default());
         object.metadata.annotations = None;
@@ -286,16 +294,16 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back(
             holder in proptest::option::of(("[a-z][a-z0-9-]{0,20}", any::<u64>())),
-            numbers in any::<(u64, u64, u64, bool, u32)>(),
+            numbers in any::<(u64, u64, u64, bool, bool, u32)>(),
             transitions in 0_u64..=2_147_483_647,
             raise in proptest::collection::btree_map(0_u16..1024, any::<u64>(), 0..5),
         ) {
-            let (seen, warm, drained, leaving, weight) = numbers;
+            let (seen, warm, drained, leaving, drain, weight) = numbers;
             let raise = raise.into_iter().map(|(bucket, epoch)| (Bucket::try_from(bucket).expect("small"), Epoch(epoch)));
             let record = LeaseRecord {
                 holder: holder.map(|(name, nonce)| Incarnation { name: name.into(), nonce }),
                 transitions,
-                report: Report { seen: Version(seen), warm, drained, leaving, weight, raise: raise.collect() },
+                report: Report { seen: Version(seen), warm, drained, leaving, drain, weight, raise: raise.collect() },
             };
             let lease = from_object(&stored(&record)).expect("readable");
             prop_assert_eq!(lease, Lease { uid: "u1".into(), version: Version(7), record });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::names::FIELD_MANAGER;
 use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
-use kube::api::{Api, DynamicObject, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams, Preconditions};
 use kube::core::ObjectList;
 use sharding::crd;
 use sharding::map::ShardMap;
@@ -59,6 +59,12 @@ impl Requests {
                 let answer = self.write_lease(&object, Some(precondition), &record).await;
                 Event::Taken(name, answer)
             }
+            Command::Forget(name, uid, version) => {
+                let answer = self
+                    .delete_lease(&lease::name_of(Kept::Member, &name), &uid, version)
+                    .await;
+                Event::Forgotten(name, answer)
+            }
             Command::ListLeases => {
                 let answer = self.list_leases().await;
                 Event::Listed(self.told(answer))
@@ -109,6 +115,25 @@ impl Requests {
         let object = lease::to_object(name, precondition, record, self.config.timings, (self.clocks.wall)());
         self.write(&self.leases, "leases", name, precondition.is_some(), Ok(object))
             .await
+    }
+
+    /// With both preconditions: a process may be taking it up, or have made another of this name.
+    async fn delete_lease(&self, name: &str, uid: &Arc<str>, version: Version) -> Answer {
+        let parameters = DeleteParams::default().preconditions(Preconditions {
+            uid: Some(uid.to_string()),
+            resource_version: Some(version.0.to_string()),
+        });
+        let delete = async { Ok(self.leases.delete(name, &parameters).await.map(drop)?) };
+        match self.within("delete", &format!("leases/{name}"), delete).await {
+            Ok(()) => Answer::Accepted {
+                version,
+                uid: Arc::clone(uid),
+            },
+            Err(error) => {
+                self.complain(&error);
+                error.cause.answer(true)
+            }
+        }
     }
 
     async fn write_map(&self, precondition: Option<Version>, map: &ShardMap) -> Answer {

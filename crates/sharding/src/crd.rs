@@ -160,10 +160,10 @@ fn member() -> Value {
         "properties": {
             "incarnation": incarnation("Which process: the member's name, `_`, and a number that it drew at its start."),
             "role": {
-                "type": "string", "enum": ["Active", "Standby", "Leaving", "Gone"],
+                "type": "string", "enum": ["Active", "Standby", "Leaving", "Draining", "Gone"],
                 "description": "Active: it owns buckets or is about to. Standby: it is warm and waits for a place. \
-                                Leaving: it exits as soon as it owns nothing. Gone: it is dead, and nobody can take \
-                                its buckets yet.",
+                                Leaving: it exits as soon as it owns nothing. Draining: somebody asked that it own \
+                                nothing. Gone: it is dead, and nobody can take its buckets yet.",
             },
             "weight": number(0, u64::from(u32::MAX), "Its share, relative to the others."),
         },
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn the_roles_and_phases_are_those_of_the_types() {
         let schema = spec_schema();
-        let roles = [Role::Active, Role::Standby, Role::Leaving, Role::Gone].map(|role| json!(role));
+        let roles = [Role::Active, Role::Standby, Role::Leaving, Role::Draining, Role::Gone].map(|role| json!(role));
         let phases = [Phase::Preparing, Phase::Draining].map(|phase| json!(phase));
         assert_eq!(
             schema["properties"]["members"]["items"]["properties"]["role"]["enum"],

@@ -57,6 +57,8 @@ pub enum Role {
     Standby,
     /// It will exit as soon as it owns nothing. When all are leaving there is no successor to wait for.
     Leaving,
+    /// Somebody asked that it own nothing; it stays, and owns again when the wish is taken back or nobody else can.
+    Draining,
     /// It is dead and still named as owner, since nobody can take its buckets.
     Gone,
 }

@@ -2,8 +2,8 @@
 //! simulation and in the process.
 //!
 //! Read in this order: [`lease`] (what is kept, and when it counts as lost), [`member`] (what one replica may do),
-//! [`leader`] (what the one decider does and when), [`plan`] (what the next map is), [`target`] (who is to
-//! own what), then [`Process`] here, which is both, since every member may become the leader.
+//! [`leader`] (what the one decider does and when), [`plan`] (what the next map is), [`target`] (who is to own what),
+//! [`janitor`] (what is cleared away), then [`Process`] here, which is both, since every member may become the leader.
 //!
 //! # What is promised
 //!
@@ -29,6 +29,7 @@
 //!
 //! Deliberately absent: clocks, randomness, clients, retries in a loop.
 
+pub mod janitor;
 pub mod leader;
 pub mod lease;
 pub mod member;
@@ -101,6 +102,8 @@ pub enum Flaw {
     ComeBackAfterTheLoss,
     /// A Lease is released while its holder still works.
     ReleaseBeforeTheDrain,
+    /// Not a fault: Leases of the dead are removed after one Lease, since an exploration cannot wait for ten minutes.
+    ForgetAtOnce,
 }
 
 /// How a write was answered.
@@ -140,6 +143,8 @@ pub enum Event {
     Written(Kept, Answer),
     /// The answer to [`Command::Take`].
     Taken(Arc<str>, Answer),
+    /// The answer to [`Command::Forget`]. If it was accepted, with the version that the Lease had.
+    Forgotten(Arc<str>, Answer),
     /// The answer to [`Command::ListLeases`]; None: no answer.
     Listed(Option<LeaseList>),
     /// The answer to [`Command::WriteMap`].
@@ -179,6 +184,8 @@ pub enum Command {
     Write(Kept, Option<Version>, LeaseRecord),
     /// Write the Lease of that member if it has this version.
     Take(Arc<str>, Version, LeaseRecord),
+    /// Delete the Lease of that member if it is this object at this version.
+    Forget(Arc<str>, Arc<str>, Version),
     /// List all member Leases, consistently.
     ListLeases,
     /// Write the map if it has this version; None: if it does not exist.

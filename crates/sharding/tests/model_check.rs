@@ -79,6 +79,18 @@ fn late(setup: &Setup) -> Node {
     node
 }
 
+/// A fleet in which a has left, and comes back as another incarnation around the moment at which the leader removes the
+/// Lease that a has released.
+fn comes_back(after_s: u32, setup: &Setup) -> Node {
+    let mut node = cold(&[2, 1, 2], 1);
+    go_on(&mut node, 6, setup);
+    node.choose(Choice::Fail(Fault::Leave), setup);
+    go_on(&mut node, after_s, setup);
+    node.world.restart(0);
+    node.faults_left = 1;
+    node
+}
+
 /// What happens in so many seconds if nothing goes wrong.
 fn go_on(node: &mut Node, seconds: u32, setup: &Setup) {
     let mut passed = 0;
@@ -158,6 +170,37 @@ fn a_watch_that_is_late_for_long_misleads_no_new_leader() {
     let explored = explored("late watch", late(&setup), &setup, limits);
     assert_eq!(explored.found, None);
     assert_eq!((explored.states, explored.slowest_seconds), (234_473, 12));
+}
+
+/// The ten minutes are for people: whatever comes between, a Lease can be removed as soon as it looks dead.
+#[test]
+fn leases_of_the_dead_may_be_removed_at_once() {
+    let setup = Setup::new(Some(Flaw::ForgetAtOnce), 3);
+    let (mut states, mut slowest, mut removed) = (0, 0, 0);
+    for after_s in 4..10 {
+        let start = comes_back(after_s, &setup);
+        removed += u32::from(!start.world.server.leases.contains_key("a"));
+        let explored = explored(&format!("back after {after_s} s"), start, &setup, LIMITS);
+        assert_eq!(explored.found, None);
+        states += explored.states;
+        slowest = slowest.max(explored.slowest_seconds);
+    }
+    assert_eq!(removed, 1, "one comes after it");
+    assert_eq!((states, slowest), (96_828, 12));
+}
+
+/// A wish that a member own nothing, at any moment, with any other fault before or after it; also taken back, and also of
+/// several members.
+#[test]
+fn a_drain_breaks_nothing() {
+    let setup = Setup::new(None, 3);
+    let limits = Limits {
+        faults: &[Fault::Drain, Fault::Crash, Fault::Restart, Fault::Message, Fault::Leave],
+        ..LIMITS
+    };
+    let explored = explored("drain", cold(&[6, 1, 1], 2), &setup, limits);
+    assert_eq!(explored.found, None);
+    assert_eq!((explored.states, explored.slowest_seconds), (775_084, 16));
 }
 
 /// What each deliberate fault of the protocol is found by.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use sharding::Bucket;
 use sharding::Epoch;
-use sharding::map::{Phase, ShardMap};
+use sharding::map::{Phase, Role, ShardMap};
 use sharding::protocol::{Command, Kept, LeaseRecord, Report};
 use world::{Mishap, NAMES, Setup, State, Target, Told, Turn, World, invariants};
 
@@ -85,6 +85,8 @@ impl Player {
             ["edit", "the", "map"] => self.world.server.edit_map(),
             ["restore", "the", "map"] => self.world.server.restore_map(),
             ["delete", "the", "map"] => self.world.server.delete_map(),
+            ["drain", member] => self.world.server.drain(member, true),
+            ["undo-drain", member] => self.world.server.drain(member, false),
             ["who", "works"] => return self.who_works(),
             ["fence", member, bucket, epoch] => {
                 let bucket: Bucket = bucket.parse().expect("a bucket");
@@ -167,6 +169,7 @@ impl Player {
                 return (known != record.transitions).then(|| format!("wants to lead, term {}", record.transitions));
             }
             Command::Take(name, ..) => format!("takes the Lease of {name}"),
+            Command::Forget(name, ..) => format!("REMOVES the Lease of {name}"),
             Command::ListLeases => "lists the Leases".into(),
             Command::WriteMap(_, map) => format!("writes the map: {}", show_map(map)),
             Command::ReadMap => "reads the map".into(),
@@ -200,6 +203,16 @@ impl Player {
         }
         if new.leaving && !told.leaving {
             text.push("is leaving".into());
+        }
+        if new.drain != told.drain {
+            text.push(format!(
+                "carries on: {}",
+                if new.drain {
+                    "to be drained"
+                } else {
+                    "not to be drained"
+                }
+            ));
         }
         if new.raise != told.raise && !new.raise.is_empty() {
             text.push(format!("asks for a raise: {:?}", new.raise));
@@ -239,6 +252,11 @@ impl Player {
 }
 
 fn show_map(map: &ShardMap) -> String {
+    let drained = map.members.iter().filter(|member| member.role == Role::Draining);
+    let drained: Vec<String> = drained
+        .map(|member| format!("; to be drained: {}", member.incarnation))
+        .collect();
+    let drained = drained.concat();
     let name = |place: u16| &map.members[usize::from(place)].incarnation;
     let owners: Vec<String> = map
         .buckets()
@@ -259,7 +277,12 @@ fn show_map(map: &ShardMap) -> String {
         };
         format!("; round {} {phase}: {}", round.number, moves.join(", "))
     });
-    format!("#{} term {}: {}{round}", map.sequence, map.term, owners.join(", "))
+    format!(
+        "#{} term {}: {}{round}{drained}",
+        map.sequence,
+        map.term,
+        owners.join(", ")
+    )
 }
 
 fn slot(name: &str) -> usize {
@@ -274,6 +297,7 @@ fn target(name: &str) -> Target {
         "member" => Target::Member,
         "coordinator" => Target::Coordinator,
         "take" => Target::Take,
+        "forget" => Target::Forget,
         "map" => Target::Map,
         "list" => Target::List,
         _ => panic!("no request {name}"),

@@ -4,6 +4,7 @@
 //! One test. It starts a control plane of its own and runs itself again inside, where the API server is reachable.
 
 mod judge;
+mod leases;
 mod member;
 mod proxy;
 
@@ -77,9 +78,12 @@ async fn inside() {
 
     let [leader, one] = members_die(&place).await;
     let [one, two] = members_leave(&place, &client, leader, one).await;
+    leases::a_member_is_drained(&judge, &client, &one, &two).await;
     let [one, two] = connections_fail(&place, one, two).await;
     the_server_is_away(&judge, &[&one, &two]).await;
+    let gone = one.name.clone();
     all_leave(&place, &client, one, two).await;
+    leases::only_the_lease_that_was_seen_is_removed(&place, &client, &gone).await;
     let checks = judge.verdict();
     say(&format!(
         "    looked {} times at all buckets, {} works done",

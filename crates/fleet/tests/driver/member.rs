@@ -48,16 +48,28 @@ fn round_robin(owners: &[Option<u16>], candidates: &[Candidate], shards: u16) ->
     (0..owners.len()).map(of).collect()
 }
 
+/// What is the same in all members here.
+pub(crate) fn configured(name: &str, nonce: u64, installation: &str) -> protocol::Config {
+    protocol::Config {
+        me: Incarnation {
+            name: name.into(),
+            nonce,
+        },
+        timings: Timings::FAST,
+        expected: Expected::of(installation),
+        shards: 3,
+        prepare_ms: 10_000,
+        assign: round_robin,
+        flaw: None,
+    }
+}
+
 impl Member {
     pub(crate) fn start(place: &Place, name: &str, nonce: u64) -> Self {
         Self::start_in(place, name, nonce, "here")
     }
 
     pub(crate) fn start_in(place: &Place, name: &str, nonce: u64, installation: &str) -> Self {
-        let me = Incarnation {
-            name: name.into(),
-            nonce,
-        };
         let proxy = Proxy::start(place.server);
         let mut config = place.config.clone();
         config.cluster_url = format!("https://{}/", proxy.address).parse().expect("a URL");
@@ -66,15 +78,7 @@ impl Member {
         let (driver, fleet, orders) = Driver::new(Settings {
             clients: Clients::new(&config, &agent).expect("clients"),
             namespace: place.namespace.to_owned(),
-            protocol: protocol::Config {
-                me,
-                timings: Timings::FAST,
-                expected: Expected::of(installation),
-                shards: 3,
-                prepare_ms: 10_000,
-                assign: round_robin,
-                flaw: None,
-            },
+            protocol: configured(name, nonce, installation),
             weight: 1,
             clocks: Clocks::default(),
         });

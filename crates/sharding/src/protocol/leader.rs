@@ -64,6 +64,8 @@ pub struct Leader {
     pub reading: bool,
     /// Takes of Leases on their way.
     pub taking: BTreeSet<Arc<str>>,
+    /// Deletions of Leases on their way.
+    pub forgetting: BTreeSet<Arc<str>>,
     /// The round that is being prepared, and since when this process knows of it.
     pub preparing: Option<(u64, Millis)>,
     /// A round was dropped since its gainers did not get warm: no other one before this.
@@ -181,6 +183,7 @@ impl Leader {
             Event::MemberLease(name, lease, at) => self.observe(name, lease.clone(), *at, now),
             Event::Listed(answer) => self.listed(answer.as_ref(), now, config),
             Event::Taken(name, answer) => self.taken(name, answer, now, config),
+            Event::Forgotten(name, answer) => self.forgotten(name, answer, now, config),
             Event::MapUnread => {
                 self.reading = false;
                 self.pause_after(&Answer::Unknown, now, config);
@@ -278,7 +281,7 @@ impl Leader {
         self.pause_after(answer, now, config);
     }
 
-    fn pause_after(&mut self, answer: &Answer, now: Millis, config: &Config) {
+    pub(super) fn pause_after(&mut self, answer: &Answer, now: Millis, config: &Config) {
         if *answer == Answer::Unknown {
             self.pause_until = Some(now + config.timings.retry_ms());
         }
@@ -333,6 +336,8 @@ impl Leader {
         };
         if let Some(next) = plan::next(&view) {
             self.write(Some(self.version), next, commands);
+        } else {
+            self.clear_away(&map, now, config, commands);
         }
     }
 

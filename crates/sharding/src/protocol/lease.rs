@@ -99,6 +99,10 @@ pub struct Report {
     pub drained: u64,
     /// It was asked to stop.
     pub leaving: bool,
+    /// Somebody wants it to own nothing. Not its own word: a person writes it into the Lease, and the member carries it
+    /// along. It is for this process: one that starts under the same name begins without, for otherwise a new pod would
+    /// stand idle for a reason that nobody remembers. A place that is to stay empty has the weight 0.
+    pub drain: bool,
     /// Its share, relative to the others.
     pub weight: u32,
     /// Fences that it met and that are not older than its own epoch of the bucket.
@@ -322,9 +326,12 @@ impl Keeper {
             return may.then(|| self.start_write(None, record, now));
         };
         let precondition = Some(lease.version);
-        if lease.record.holder.as_ref() == Some(me) && self.held_uid.is_some() {
+        let mine = lease.record.holder.as_ref() == Some(me);
+        // Whoever wrote it has changed the version, so it was read before anything was written over it.
+        record.report.drain = mine && lease.record.report.drain;
+        if mine && self.held_uid.is_some() {
             record.transitions = lease.record.transitions;
-            let changed = lease.record.report != *report;
+            let changed = lease.record.report != record.report;
             return (due || changed && may).then(|| self.start_write(precondition, record, now));
         }
         // Free, or ours by a request whose answer was lost, or run out.

@@ -146,6 +146,7 @@ impl Member {
             | Event::Read(Kept::Coordinator, _)
             | Event::Written(Kept::Coordinator, _)
             | Event::Taken(..)
+            | Event::Forgotten(..)
             | Event::Listed(_)
             | Event::MapWritten(_)
             | Event::MemberLease(..)
@@ -298,6 +299,8 @@ impl Member {
             warm: self.warm,
             drained: self.drained(config),
             leaving: self.leaving,
+            // What stands in the Lease counts.
+            drain: false,
             weight: self.weight,
             raise: self.raise.clone(),
         }

@@ -17,7 +17,7 @@ pub struct Candidate {
     pub incarnation: Incarnation,
     /// Its share, relative to the others.
     pub weight: u32,
-    /// Whether it may be given buckets: alive, and not about to leave.
+    /// Whether it may be given buckets: alive, not about to leave, and not to be emptied.
     pub fit: bool,
 }
 
@@ -55,6 +55,8 @@ enum Standing {
     Fit,
     /// It hands over and exits.
     Leaving,
+    /// It hands over and stays, since somebody asked for that.
+    Draining,
     /// It may be dead, or just not known yet: neither gets nor loses anything.
     Silent,
     /// It does not hold its Lease, and never will again. All its work has stopped, or it is frozen.
@@ -95,6 +97,7 @@ pub(super) fn expired(lease: &Observed, now: Millis, config: &Config) -> bool {
 pub(super) fn next(view: &View<'_>) -> Option<ShardMap> {
     let mut draft = Draft::new(view);
     draft.admit();
+    draft.rather_serve_than_drain();
     draft.drop_a_broken_round();
     draft.take_over();
     draft.raise();
@@ -138,18 +141,31 @@ impl<'a> Draft<'a> {
     fn admit(&mut self) {
         for lease in self.view.leases.values() {
             let Some(holder) = lease.holder() else { continue };
-            if self.map.index_of(holder).is_none() && standing(self.view, holder) == Standing::Fit {
+            let standing = standing(self.view, holder);
+            if self.map.index_of(holder).is_none() && matches!(standing, Standing::Fit | Standing::Draining) {
                 self.map.members.push(MapMember {
                     incarnation: holder.clone(),
                     role: Role::Standby,
                     weight: 0,
                 });
-                self.standing.push(Standing::Fit);
+                self.standing.push(standing);
             }
         }
         for member in &mut self.map.members {
             if let Some(report) = report_of(self.view, &member.incarnation) {
                 member.weight = report.weight;
+            }
+        }
+    }
+
+    /// A wish to empty a member counts only while there is another one that can serve.
+    fn rather_serve_than_drain(&mut self) {
+        let mut others = self.standing.iter().zip(&self.map.members);
+        if !others.any(|(standing, member)| *standing == Standing::Fit && member.weight > 0) {
+            for standing in &mut self.standing {
+                if *standing == Standing::Draining {
+                    *standing = Standing::Fit;
+                }
             }
         }
     }
@@ -161,7 +177,7 @@ impl<'a> Draft<'a> {
         let broken = round.moves.iter().any(|(bucket, to)| {
             let gainer = self.standing[usize::from(*to)];
             let loser = self.standing_of_owner(*bucket);
-            matches!(gainer, Standing::Dead | Standing::Leaving) || loser == Some(Standing::Dead)
+            matches!(gainer, Standing::Dead | Standing::Leaving | Standing::Draining) || loser == Some(Standing::Dead)
         });
         if broken || self.view.drop_the_round {
             self.map.round = None;
@@ -264,10 +280,10 @@ impl<'a> Draft<'a> {
 
     /// One round at a time, and only in a fleet where every bucket has an owner that is heard of.
     fn begin_a_round(&mut self) {
-        let settled = self
-            .map
-            .buckets()
-            .all(|bucket| matches!(self.standing_of_owner(bucket), Some(Standing::Fit | Standing::Leaving)));
+        let settled = self.map.buckets().all(|bucket| {
+            let standing = self.standing_of_owner(bucket);
+            matches!(standing, Some(Standing::Fit | Standing::Leaving | Standing::Draining))
+        });
         // Whoever leaves cannot wait until a cold gainer of somebody else's buckets had its rest.
         let hurry = self.standing.contains(&Standing::Leaving) && !self.view.drop_the_round;
         if !settled || self.map.round.is_some() || !(self.view.may_begin_a_round || hurry) {
@@ -339,6 +355,7 @@ impl<'a> Draft<'a> {
             .zip(&self.map.members)
             .map(|((place, standing), member)| match standing {
                 Standing::Leaving => Role::Leaving,
+                Standing::Draining => Role::Draining,
                 Standing::Dead => Role::Gone,
                 Standing::Silent => member.role,
                 Standing::Fit if self.map.owners.contains(&Some(place)) || gains(place) => Role::Active,
@@ -400,6 +417,7 @@ fn standing(view: &View<'_>, incarnation: &Incarnation) -> Standing {
             (true, _) if before => Standing::Dead,
             (true, _) => Standing::Silent,
             (false, Some(report)) if report.leaving => Standing::Leaving,
+            (false, Some(report)) if report.drain => Standing::Draining,
             (false, _) => Standing::Fit,
         },
         (Some(_), _) => Standing::Dead,

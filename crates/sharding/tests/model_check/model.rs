@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::world::{Mishap, Setup, State, Target, Told, Turn, World};
+use crate::world::{Mishap, NAMES, Setup, State, Target, Told, Turn, World};
 use sharding::protocol::{Command, Kept, Work};
 
 /// What is explored.
@@ -35,6 +35,8 @@ pub(crate) enum Fault {
     EditMap,
     RestoreMap,
     Leave,
+    /// Somebody asks that it own nothing, or takes that back.
+    Drain,
 }
 
 /// One thing that happens.
@@ -160,6 +162,7 @@ impl Node {
             Fault::DeleteMap | Fault::EditMap => self.slot == 0 && self.world.server.map.is_some(),
             Fault::RestoreMap => self.slot == 0 && self.world.server.old.is_some(),
             Fault::Leave => !member.leaving,
+            Fault::Drain => self.world.server.leases.contains_key(NAMES[self.slot]),
             Fault::Crash | Fault::Restart | Fault::Freeze | Fault::Message | Fault::Renewal => true,
         }
     }
@@ -175,6 +178,7 @@ impl Node {
                 Command::Write(Kept::Member, ..) => Some(Target::Member),
                 Command::Write(Kept::Coordinator, ..) => Some(Target::Coordinator),
                 Command::Take(..) => Some(Target::Take),
+                Command::Forget(..) => Some(Target::Forget),
                 Command::WriteMap(..) => Some(Target::Map),
                 Command::ListLeases => Some(Target::List),
                 _ => None,
@@ -270,6 +274,11 @@ impl Node {
             }
             Fault::OldMap => self.turn(told(Told::OldMap), setup),
             Fault::Leave => self.turn(told(Told::Leave), setup),
+            Fault::Drain => {
+                let name = NAMES[slot];
+                let drained = self.world.server.leases[name].record.report.drain;
+                self.world.server.drain(name, !drained);
+            }
             Fault::DeleteMap => self.world.server.delete_map(),
             Fault::EditMap => self.world.server.edit_map(),
             Fault::RestoreMap => self.world.server.restore_map(),

@@ -138,7 +138,7 @@ fn of_lease(lease: &mut Option<Lease>, change: &mut dyn FnMut(&mut Version)) {
 fn of_command(command: &mut Command, kept: Kept, change: &mut dyn FnMut(&mut Version)) {
     match command {
         Command::Write(which, precondition, _) if *which == kept => precondition.iter_mut().for_each(change),
-        Command::Take(_, version, _) if kept == Kept::Member => change(version),
+        Command::Take(_, version, _) | Command::Forget(_, _, version) if kept == Kept::Member => change(version),
         _ => {}
     }
 }
@@ -146,7 +146,11 @@ fn of_command(command: &mut Command, kept: Kept, change: &mut dyn FnMut(&mut Ver
 fn of_answer(event: &mut Event, kept: Kept, change: &mut dyn FnMut(&mut Version)) {
     match event {
         Event::Written(which, Answer::Accepted { version, .. }) if *which == kept => change(version),
-        Event::Taken(_, Answer::Accepted { version, .. }) if kept == Kept::Member => change(version),
+        Event::Taken(_, Answer::Accepted { version, .. }) | Event::Forgotten(_, Answer::Accepted { version, .. })
+            if kept == Kept::Member =>
+        {
+            change(version);
+        }
         Event::Read(which, Some(lease)) if *which == kept => of_lease(lease, change),
         Event::Listed(Some(list)) if kept == Kept::Member => {
             change(&mut list.at);

@@ -134,6 +134,7 @@ pub(crate) enum Target {
     Member,
     Coordinator,
     Take,
+    Forget,
     Map,
     List,
 }
@@ -432,6 +433,7 @@ fn target_of(command: &Command) -> Option<Target> {
         Command::Write(Kept::Member, ..) => Some(Target::Member),
         Command::Write(Kept::Coordinator, ..) => Some(Target::Coordinator),
         Command::Take(..) => Some(Target::Take),
+        Command::Forget(..) => Some(Target::Forget),
         Command::WriteMap(..) => Some(Target::Map),
         Command::ListLeases => Some(Target::List),
         Command::Read(_)
@@ -452,6 +454,7 @@ pub(crate) fn unanswered(command: &Command) -> Option<Event> {
         Command::ReadMap => Some(Event::MapUnread),
         Command::Write(kept, ..) => Some(Event::Written(*kept, Answer::Unknown)),
         Command::Take(name, ..) => Some(Event::Taken(Arc::clone(name), Answer::Unknown)),
+        Command::Forget(name, ..) => Some(Event::Forgotten(Arc::clone(name), Answer::Unknown)),
         Command::WriteMap(..) => Some(Event::MapWritten(Answer::Unknown)),
         Command::ListLeases => Some(Event::Listed(None)),
         _ => None,

@@ -72,6 +72,9 @@ impl Server {
                 let answer = self.write_lease(name, Some(*precondition), record, guarded);
                 Event::Taken(Arc::clone(name), answer)
             }
+            Command::Forget(name, uid, version) => {
+                Event::Forgotten(Arc::clone(name), self.forget_lease(name, uid, *version))
+            }
             Command::ListLeases => {
                 let leases = self
                     .leases
@@ -113,6 +116,7 @@ impl Server {
             Command::Write(Kept::Member, precondition, _) => newer(lease(from), precondition),
             Command::Write(Kept::Coordinator, precondition, _) => newer(coordinator(), precondition),
             Command::Take(name, precondition, _) => newer(lease(name), &Some(*precondition)),
+            Command::Forget(name, _, version) => newer(lease(name), &Some(*version)),
             Command::WriteMap(Some(precondition), _) => self.map_version != precondition.0,
             _ => false,
         }
@@ -121,6 +125,14 @@ impl Server {
     pub(crate) fn delete_lease(&mut self, name: &str) {
         self.lease_version += 1;
         self.leases.remove(name);
+    }
+
+    /// Somebody writes into a Lease that its member is to own nothing, or takes that back.
+    pub(crate) fn drain(&mut self, name: &str, drain: bool) {
+        self.lease_version += 1;
+        let lease = self.leases.get_mut(name).expect("its Lease is there");
+        lease.version = Version(self.lease_version);
+        lease.record.report.drain = drain;
     }
 
     pub(crate) fn edit_map(&mut self) {
@@ -199,6 +211,19 @@ impl Server {
         let lease = lease(&uid, self.lease_version, record);
         self.leases.insert(Arc::clone(name), lease);
         accepted(&uid, self.lease_version)
+    }
+
+    fn forget_lease(&mut self, name: &Arc<str>, uid: &Arc<str>, version: Version) -> Answer {
+        let same = |lease: &&Lease| lease.version == version && lease.uid == *uid;
+        let lease = self.leases.get(name).filter(same);
+        let Some(lease) = lease.cloned() else {
+            return Answer::Conflict;
+        };
+        self.delete_lease(name);
+        Answer::Accepted {
+            version: lease.version,
+            uid: lease.uid,
+        }
     }
 
     fn write_coordinator(&mut self, precondition: Option<Version>, record: &LeaseRecord) -> Answer {

@@ -358,13 +358,11 @@ impl Round<'_> {
             Err(ApiError::Conflict { .. }) => return self.look_again(child).await,
             // Somebody set the other side of a choice (another handler of a probe, another source of a volume) or took
             // the name of one of our ports: with ours beside it the object is not valid, and never will be.
-            Err(ApiError::Invalid { object, message }) if known.is_some() && body.get("spec").is_some() => {
-                let Some(version) = self.children.get(child).map(Child::version) else {
-                    return Err(ApiError::Invalid { object, message }.into());
-                };
-                match self.writer.overrule(child, &version, body).await {
+            Err(ApiError::Invalid { .. }) if known.is_some() && body.get("spec").is_some() => {
+                // What is overruled is exactly what is there now: a report of its status has changed it, too.
+                let (_, facts) = self.writer.look(child).await?;
+                match self.writer.overrule(child, &facts.version(), body).await {
                     Ok(answer) => self.keep(answer),
-                    // What is to be overruled is not what was seen.
                     Err(ApiError::Conflict { .. }) => return self.look_again(child).await,
                     Err(error) => return Err(error.into()),
                 }

@@ -114,6 +114,9 @@ async fn release_leftovers(admin: &Client, ours: &str) {
     }
 }
 
+/// Newer than the epochs of whatever map there is: those follow Unix time.
+const NEWEST: Epoch = Epoch(u32::MAX as u64);
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[allow(clippy::too_many_lines, reason = "one story, told from its beginning to its end")]
 async fn the_definition_deleted_under_twenty_databases_loses_no_volume_and_no_password() {

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::support::{Bed, bed, bed_with_node, condition, database, eventually, postgresql, redis};
+use crate::support::{Bed, condition, database, eventually, postgresql, real_bed, real_bed_with_node, redis};
 
 /// The program, which `make test` builds before the tests: it lies beside the folder of this one.
 fn program() -> PathBuf {
@@ -66,6 +66,16 @@ impl Program {
             ])
             .arg("--kubeconfig")
             .arg(kubeconfig())
+            .args(["--member", &bed.namespace])
+            // The one before did not hand over.
+            .args([
+                "--lease-seconds",
+                "6",
+                "--renew-deadline-seconds",
+                "4",
+                "--retry-period-seconds",
+                "1",
+            ])
             .arg("--catalogue")
             .arg(&catalogue)
             .stdout(Stdio::null())
@@ -133,6 +143,16 @@ impl Program {
             ])
             .arg("--kubeconfig")
             .arg(kubeconfig())
+            .args(["--member", &bed.namespace])
+            // The one before did not hand over.
+            .args([
+                "--lease-seconds",
+                "6",
+                "--renew-deadline-seconds",
+                "4",
+                "--retry-period-seconds",
+                "1",
+            ])
             .arg("--catalogue")
             .arg(&self.catalogue)
             .stdin(Stdio::piped())
@@ -289,7 +309,7 @@ const APP_KEYS: [&str; 2] = ["password", "uri"];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_is_anywhere_but_in_secrets() {
-    let Some(bed) = bed("secrets").await else { return };
+    let Some(bed) = real_bed("secrets").await else { return };
     let program = Program::start(&bed, 0);
     let value = planted("value");
     plant(&bed, "shop.api_key", &value).await;

@@ -70,7 +70,11 @@ async fn cluster() -> Option<&'static Cluster> {
         // The test runs its own requests at once with the operator's.
         operator.read_timeout = Some(Duration::from_mins(5));
         let client = Client::try_from(admin.clone()).expect("a client for the administrator");
-        publish_map(&client).await;
+        if real_fleet() {
+            retract_map(&client).await;
+        } else {
+            publish_map(&client).await;
+        }
         let nodes: Api<DynamicObject> = Api::all_with(client, &resource("", "v1", "Node", "nodes"));
         let has_node = !nodes
             .list(&ListParams::default())
@@ -194,6 +198,36 @@ pub(crate) async fn bed(test: &str) -> Option<Bed> {
             ..Audit::default()
         }),
     })
+}
+
+/// Like [`bed`], for the real program, which keeps the map by itself: see `test/run`. Such tests run one at a time.
+pub(crate) async fn real_bed(test: &str) -> Option<Bed> {
+    if !real_fleet() {
+        eprintln!("SKIPPED: the real program does not share a map with other tests; run `make test`");
+        return None;
+    }
+    bed(test).await
+}
+
+/// Both.
+pub(crate) async fn real_bed_with_node(test: &str) -> Option<Bed> {
+    let bed = real_bed(test).await?;
+    bed.cluster.has_node.then_some(bed)
+}
+
+/// Whether the real program runs in these tests, and keeps the map.
+fn real_fleet() -> bool {
+    std::env::var("TEST_FLEET").as_deref() == Ok("real")
+}
+
+/// Takes back what [`publish_map`] made.
+async fn retract_map(client: &Client) {
+    let maps: Api<DynamicObject> = Api::all_with(client.clone(), &fleet::shardmap::resource());
+    match maps.delete(sharding::crd::MAP_NAME, &DeleteParams::default()).await {
+        Ok(_) => {}
+        Err(kube::Error::Api(status)) if status.reason == "NotFound" => {}
+        Err(error) => panic!("the map cannot be deleted: {error}"),
+    }
 }
 
 /// Like [`bed`], if the cluster has a real node.

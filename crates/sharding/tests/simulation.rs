@@ -97,9 +97,15 @@ fn a_million_reconciles_keep_the_promises() {
             println!("{}", explain(seed, sizes(), Options::PRODUCT));
         }
         assert_eq!(
-            outcome.violation, None,
+            outcome.violation,
+            None,
             "the simulation of seed {seed} broke a promise: {line}\n\
-             SIMULATION_SEED={seed} cargo test -p sharding --test simulation -- --nocapture a_million"
+             {}SIMULATION_SEED={seed} cargo test -p sharding --test simulation -- --nocapture a_million",
+            if sizes() == Sizes::Small {
+                "SIMULATION_SIZES=small "
+            } else {
+                ""
+            }
         );
         match schedule.theme {
             // Each bucket changed its owner exactly once.

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use fleet::{Cluster, FleetCommand, FleetOutput, SimulateArguments, StatusArguments};
+pub(crate) use fleet::{
+    Cluster, DrainArguments, ExplainArguments, FleetCommand, FleetOutput, SimulateArguments, StatusArguments,
+};
 
 use crate::config::Options;
 use crate::rbac::Subject;

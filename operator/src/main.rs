@@ -31,8 +31,8 @@ use telemetry::Telemetry;
 use tokio::sync::watch;
 
 use command::{
-    Cluster, Command, CommandLine, FleetCommand, FleetOutput, PlanArguments, PlanOutput, RunArguments,
-    SimulateArguments, StatusArguments, VersionOutput,
+    Cluster, Command, CommandLine, DrainArguments, ExplainArguments, FleetCommand, FleetOutput, PlanArguments,
+    PlanOutput, RunArguments, SimulateArguments, StatusArguments, VersionOutput,
 };
 use config::Config;
 use member::MemberError;
@@ -47,6 +47,8 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run(arguments),
         Command::Plan(arguments) => plan_manifest(&arguments),
         Command::Fleet(FleetCommand::Status(arguments)) => fleet_status(&arguments),
+        Command::Fleet(FleetCommand::Explain(arguments)) => fleet_explain(&arguments),
+        Command::Fleet(FleetCommand::Drain(arguments)) => fleet_drain(&arguments),
         Command::Fleet(FleetCommand::Simulate(arguments)) => simulate(&arguments),
         Command::Crds(arguments) => print(
             &arguments
@@ -161,6 +163,41 @@ fn fleet_status(arguments: &StatusArguments) -> Done {
     } else {
         ExitCode::from(UNHEALTHY)
     })
+}
+
+fn fleet_explain(arguments: &ExplainArguments) -> Done {
+    let (of_the_operator, (namespace, name)) = (arguments.cluster.namespace(), &arguments.database);
+    let explanation = at_cluster(&arguments.cluster, async |client| {
+        fleet::explain::read(&client, &of_the_operator, namespace, name).await
+    })?;
+    print_fleet(arguments.output, &explanation)
+}
+
+fn fleet_drain(arguments: &DrainArguments) -> Done {
+    let (namespace, undo) = (arguments.cluster.namespace(), arguments.undo);
+    let drained = at_cluster(&arguments.cluster, async |client| {
+        let asked = fleet::drain::ask(&client, &namespace, &arguments.member, undo).await;
+        let member = match asked {
+            Err(error) if error.is_refusal() => return Ok(Err(error)),
+            asked => asked?,
+        };
+        if arguments.wait {
+            let tell = |left| eprintln!("{member}: {left} buckets left");
+            fleet::drain::wait(&client, &namespace, &member, arguments.timeout, tell).await?;
+        }
+        Ok::<_, fleet::drain::DrainError>(Ok(member))
+    })?;
+    match drained {
+        Err(refusal) => {
+            eprintln!("refused: {refusal}");
+            Ok(ExitCode::from(REFUSED))
+        }
+        Ok(member) if undo => print(&format!("{member}: may own buckets again\n")),
+        Ok(member) if arguments.wait => print(&format!("{member}: owns nothing\n")),
+        Ok(member) => print(&format!(
+            "{member}: is to own nothing; see `database-operator fleet status`\n"
+        )),
+    }
 }
 
 fn simulate(arguments: &SimulateArguments) -> Done {

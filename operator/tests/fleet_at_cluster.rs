@@ -149,6 +149,8 @@ fn the_command_asks_a_real_api_server() {
     whoever_may_not_ask_is_told(&server);
     orphans_are_an_exit_code(&server, version);
     a_lease_that_looks_expired_is_watched(&server, version);
+    one_database_is_explained(&server);
+    a_member_is_drained(&server, version);
     a_map_that_was_edited_is_not_shown(&server);
 }
 
@@ -341,6 +343,88 @@ fn a_lease_that_looks_expired_is_watched(server: &Server, version: u64) {
         assert_eq!((code, &status["members"][1]["lease"]), (Some(OK), &json!("held")));
     });
     server.put_lease(&lease(Kept::Member, "b_2", 1, version));
+}
+
+fn one_database_is_explained(server: &Server) {
+    let explained = |database: &str| -> Value {
+        let arguments = ["explain", database, "--operator-namespace", NAMESPACE, "-o", "json"];
+        let (code, printed, said) = server.fleet(&arguments);
+        assert_eq!((code, said.as_str()), (Some(OK), ""));
+        serde_json::from_str(&printed).expect("JSON")
+    };
+    let bucket = bucket_of("default", "orders").index();
+    let orders = explained("default/orders");
+    let owner = ["a_1", "b_2"][usize::from(bucket % 2)];
+    assert_eq!((&orders["exists"], &orders["bucket"]), (&json!(true), &json!(bucket)));
+    assert_eq!(
+        (&orders["owner"], &orders["epoch"]),
+        (&json!(owner), &json!(1_767_323_045))
+    );
+    let label = json!({"value": bucket.to_string(), "verdict": "agrees"});
+    assert_eq!(
+        (&orders["label"], &orders["fence"]["verdict"]),
+        (&label, &json!("absent"))
+    );
+    assert_eq!(explained("default/nothing")["exists"], json!(false));
+}
+
+/// There is no member behind these Leases, and no leader: the map is made by hand.
+fn a_member_is_drained(server: &Server, version: u64) {
+    let namespace = ["--operator-namespace", NAMESPACE];
+    let drain = |arguments: &[&str]| server.fleet(&[&["drain"], arguments, &namespace].concat());
+    let says = |arguments: &[&str], code: i32, words: &[&str]| {
+        let (got, printed, said) = drain(arguments);
+        let all = printed + &said;
+        assert_eq!(got, Some(code), "{all}");
+        for word in words {
+            assert!(all.contains(word), "{word:?} is missing in: {all}");
+        }
+    };
+    let wish = || {
+        let path = r"jsonpath={.metadata.annotations.intent\.example\.com/drain}";
+        server.kubectl(
+            &[
+                "get",
+                "lease",
+                "-n",
+                NAMESPACE,
+                "database-operator-member-b",
+                "-o",
+                path,
+            ],
+            "",
+        )
+    };
+    says(&["nobody"], ERROR, &["there is no member nobody; there are a, b, c"]);
+    server.kubectl(&["delete", "lease", "-n", NAMESPACE, "database-operator-member-c"], "");
+    says(&["b"], OK, &["b_2: is to own nothing"]);
+    assert_eq!(wish(), "true");
+    says(&["b_2"], OK, &["b_2: is to own nothing"]);
+    says(&["a"], REFUSED, &["refused: a_1 is the last one"]);
+    let late = ["b", "--wait", "--timeout", "1"];
+    says(
+        &late,
+        ERROR,
+        &[
+            "b_2: 512 buckets left",
+            "b_2 still owns 512 buckets after 1 s",
+            "--undo",
+        ],
+    );
+    says(&["b", "--undo"], OK, &["b_2: may own buckets again"]);
+    assert_eq!(wish(), "");
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| says(&["b", "--wait"], OK, &["0 buckets left", "b_2: owns nothing"]));
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while wish() != "true" {
+            assert!(Instant::now() < deadline, "nobody asked");
+        }
+        // It was asked for, and now somebody else gets all.
+        server.put_map([0, 0]);
+        waits.join().expect("no panic");
+    });
+    server.put_lease(&lease(Kept::Member, "b_2", 1, version));
+    server.put_map([0, 1]);
 }
 
 fn a_map_that_was_edited_is_not_shown(server: &Server) {

@@ -17,6 +17,7 @@ use crate::client::Clients;
 use crate::clock::Clocks;
 use crate::deadline;
 use crate::handle::{Fleet, Order, Orders, Served, Stopped, Told};
+use crate::observe::Observer;
 use crate::requests::Requests;
 use crate::watch as watches;
 
@@ -58,6 +59,7 @@ pub struct Driver {
     /// Which order to drain a bucket counts: the last one, unless it was taken up again since.
     draining: BTreeMap<Bucket, u64>,
     drains: u64,
+    observer: Observer,
 }
 
 impl Driver {
@@ -89,8 +91,16 @@ impl Driver {
             ticked: None,
             draining: BTreeMap::new(),
             drains: 0,
+            observer: Observer::default(),
         };
         (driver, fleet, taken)
+    }
+
+    /// Counts in these series what it does.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: &telemetry::Metrics) -> Self {
+        self.observer = Observer::new(metrics, self.served.subscribe(), self.clocks);
+        self
     }
 
     /// Runs until the member has nothing left to do.
@@ -148,6 +158,7 @@ impl Driver {
 
     async fn step(&mut self, event: &Event) -> Result<Option<Exit>, Abandoned> {
         let now = (self.clocks.boot)();
+        self.observer.event(event);
         let process = std::mem::replace(&mut self.process, Process::new(0));
         let commands;
         (self.process, commands) = protocol::step(process, event, now, &self.config);
@@ -156,6 +167,7 @@ impl Driver {
         let (mut abort, mut exit) = (false, None);
         for command in commands {
             self.tell(&command);
+            self.observer.command(&command);
             match command {
                 Command::Start(bucket, epoch) => {
                     self.draining.remove(&bucket);
@@ -222,6 +234,7 @@ impl Driver {
 
     fn publish(&self, now: u64) {
         let leads = self.process.leader.leads(now, &self.config);
+        self.observer.state(&self.process, leads);
         let buckets = self.config.expected.buckets;
         self.served.send_if_modified(|served| {
             let next = Served::of(&self.process, served, leads, buckets, self.config.timings);

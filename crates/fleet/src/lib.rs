@@ -2,7 +2,7 @@
 //!
 //! The core decides, this crate carries out. Read in this order: [`driver`] (the loop), [`handle`] (what the rest of
 //! the program sees), [`requests`] (one request, one answer), [`watch`] (how news come in), [`lease`] and [`shardmap`]
-//! (objects as data), [`answer`] (what an error means).
+//! (objects as data), [`answer`] (what an error means), `observe` (what is counted).
 //!
 //! A crate of its own, not a module of `sharding`: the pure crates depend on that one and must not get a client with it.
 //!
@@ -16,6 +16,7 @@ pub mod deadline;
 pub mod driver;
 pub mod handle;
 pub mod lease;
+mod observe;
 pub mod requests;
 pub mod shardmap;
 pub mod watch;

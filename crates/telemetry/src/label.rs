@@ -160,6 +160,44 @@ label! {
     }
 }
 
+label! {
+    /// What a replica does in a bucket of its own.
+    BucketWork {
+        /// It starts work.
+        Serving = "serving",
+        /// It ends what runs, for another replica.
+        Draining = "draining",
+    }
+}
+
+label! {
+    /// Why a map is not obeyed.
+    MapRefusal {
+        /// It is of another installation.
+        Foreign = "foreign",
+        /// It is for another number of buckets.
+        BucketCount = "bucket_count",
+        /// Somebody changed it by hand.
+        Edited = "edited",
+        /// It is older than one that was seen.
+        Older = "older",
+        /// No leader writes such a one.
+        Malformed = "malformed",
+    }
+}
+
+label! {
+    /// How a write of a replica's own Lease ended.
+    Renewal {
+        /// The API server accepted it.
+        Success = "success",
+        /// Somebody else wrote before.
+        Conflict = "conflict",
+        /// No answer in time, or an error.
+        Unknown = "unknown",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -190,5 +228,8 @@ mod tests {
         check::<Action>();
         check::<WriteOutcome>();
         check::<Phase>();
+        check::<BucketWork>();
+        check::<MapRefusal>();
+        check::<Renewal>();
     }
 }

@@ -1,5 +1,6 @@
 //! Every series that the operator exports.
 
+mod fleet;
 mod queue;
 mod series;
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use prometheus::{IntGauge, Opts, Registry, TextEncoder};
 
+pub use fleet::FleetMetrics;
 pub use queue::QueueMetrics;
 pub use series::{Counters, Gauges, Histograms, Tally};
 
@@ -33,6 +35,8 @@ pub struct Metrics {
     pub phases: Gauges<Phase>,
     /// The queue of Databases. Give a clone to the queue, and set its gauges before each scrape.
     pub queue: QueueMetrics,
+    /// This replica as a member of the fleet.
+    pub fleet: FleetMetrics,
     reconciliations: Tally<Verdict>,
     durations: Histograms<Verdict>,
     registry: Registry,
@@ -103,6 +107,7 @@ impl Metrics {
             "phase",
         )?;
         let queue = QueueMetrics::register(&registry, "database", &DURATION_BUCKETS_SECONDS)?;
+        let fleet = FleetMetrics::register(&registry)?;
         let before_scrape = Arc::default();
         Ok(Self {
             steps,
@@ -110,6 +115,7 @@ impl Metrics {
             writes,
             phases,
             queue,
+            fleet,
             reconciliations,
             durations,
             registry,

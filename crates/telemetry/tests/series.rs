@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use telemetry::label::Label;
+use telemetry::label::{BucketWork, Label, MapRefusal, Renewal};
 use telemetry::{Action, ErrorType, Metrics, Outcome, Phase, Step, Verdict, WriteOutcome};
 use workqueue::{Backoff, Class, Queue};
 
@@ -37,10 +37,14 @@ fn all_series_are_there_before_the_first_reconcile() {
     assert_eq!(ours("database_operator_api_writes_total{"), 9 * 5);
     assert_eq!(ours("database_operator_phase{"), 6);
     assert_eq!(ours("workqueue_"), 5 + 2 * histogram);
+    assert_eq!(ours("database_operator_fleet_member_buckets{"), 2);
+    assert_eq!(ours("database_operator_fleet_map_refused_total{"), 5);
+    assert_eq!(ours("database_operator_fleet_lease_renewals_total{"), 3);
+    assert_eq!(ours("database_operator_fleet_"), 2 + 5 + 3 + 7);
     assert_eq!(ours("process_"), 7);
     assert_eq!(
         series(&text).len(),
-        1 + 20 + 50 + 3 + 51 + 45 + 6 + 39 + 7,
+        1 + 20 + 50 + 3 + 51 + 45 + 6 + 39 + 17 + 7,
         "the sum: {text}"
     );
     assert_eq!(
@@ -122,6 +126,47 @@ fn each_pair_of_labels_counts_on_its_own_series() {
         let (action, outcome) = (action.label(), outcome.label());
         let name = format!("database_operator_api_writes_total{{action=\"{action}\",outcome=\"{outcome}\"}}");
         assert_eq!(value(&text, &name), index as u64 + 1, "{name}");
+    }
+}
+
+#[test]
+fn a_member_of_the_fleet_counts_on_its_own_series() {
+    let metrics = Metrics::new("1.2.3").expect("metrics");
+    let fleet = &metrics.fleet;
+    let work = [BucketWork::Serving, BucketWork::Draining, BucketWork::Serving];
+    fleet.buckets.count(|count| work.into_iter().for_each(count));
+    fleet.leader.set(1);
+    fleet.term.set(7);
+    fleet.map_sequence.set(1_767_300_000);
+    fleet.lease_seconds.set(4.0);
+    fleet.takeovers.inc();
+    fleet.handovers.inc_by(2);
+    fleet.self_fences.inc_by(3);
+    for reason in MapRefusal::ALL {
+        fleet.map_refused.record(*reason);
+    }
+    fleet.lease_renewals.record(Renewal::Conflict);
+    let text = metrics.scrape().expect("text");
+    for (name, expected) in [
+        ("member_buckets{state=\"serving\"}", 2),
+        ("member_buckets{state=\"draining\"}", 1),
+        ("leader", 1),
+        ("term", 7),
+        ("map_sequence", 1_767_300_000),
+        ("lease_seconds", 4),
+        ("takeovers_total", 1),
+        ("handovers_total", 2),
+        ("self_fences_total", 3),
+        ("map_refused_total{reason=\"edited\"}", 1),
+        ("map_refused_total{reason=\"malformed\"}", 1),
+        ("lease_renewals_total{outcome=\"conflict\"}", 1),
+        ("lease_renewals_total{outcome=\"success\"}", 0),
+    ] {
+        assert_eq!(
+            value(&text, &format!("database_operator_fleet_{name} ")),
+            expected,
+            "{name}"
+        );
     }
 }
 

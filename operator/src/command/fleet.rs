@@ -8,11 +8,16 @@ use sharding::assignment::{MAX_MEMBERS, MAX_WEIGHT};
 
 use super::namespace;
 use crate::config::Surroundings;
+use crate::names::is_label;
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   database-operator fleet status
       Who leads, who owns how much, what moves, and what nobody looks after
+  database-operator fleet explain shop/orders
+      Who looks after one Database, and why
+  database-operator fleet drain database-operator-0 --wait
+      Gives all that a replica owns to others, while it runs on
   database-operator fleet simulate --members 3 --join 1
       How many buckets a fourth replica would take over, and from how many
 
@@ -50,12 +55,46 @@ Examples:
 
 Exit codes: 0 done, 2 error.";
 
+const EXPLAIN_EXAMPLES: &str = "\
+Reads the ShardMap, the Leases and the Database; writes nothing. The bucket of a Database follows
+from its namespace and name, so one that does not exist can be explained as well.
+
+Examples:
+  database-operator fleet explain shop/orders
+      Its bucket, the owner, since about when, and whether label and fences agree with that
+  database-operator fleet explain shop/orders -o json | jq -r .owner
+      The replica in whose log to look
+
+Exit codes: 0 done, 2 error.";
+
+const DRAIN_EXAMPLES: &str = "\
+Writes an annotation into the Lease of the replica. The leader then gives its buckets to others, as
+soon as they are ready for them, and nothing new to it. The replica runs on, may go on leading, and
+owns its share again after --undo, or when no other replica is left that could own anything. The
+wish is for one process: another one that starts under the same name owns its share.
+
+Examples:
+  database-operator fleet drain database-operator-0
+      Asks for it
+  database-operator fleet drain database-operator-0 --wait --timeout 60
+      And waits until it owns nothing; how much is left is told on standard error
+  database-operator fleet drain database-operator-0 --undo
+      Takes it back
+
+Exit codes: 0 done, 1 refused, since nobody else could own anything, 2 error.";
+
 /// What to ask of the fleet.
 #[derive(Debug, Subcommand)]
 pub(crate) enum FleetCommand {
     /// Show the members, what each owns, what moves, and what nobody looks after
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArguments),
+    /// Show who looks after one Database, and why
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArguments),
+    /// Give all that a member owns to others, while it runs on
+    #[command(after_help = DRAIN_EXAMPLES)]
+    Drain(DrainArguments),
     /// Simulate how members would share the buckets; asks no cluster
     #[command(after_help = SIMULATE_EXAMPLES)]
     Simulate(SimulateArguments),
@@ -98,6 +137,45 @@ pub(crate) struct StatusArguments {
     pub output: FleetOutput,
 }
 
+/// Arguments of `fleet explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArguments {
+    /// Which Database
+    #[arg(value_name = "NAMESPACE/NAME", value_parser = database)]
+    pub database: (String, String),
+
+    /// Which fleet
+    #[command(flatten)]
+    pub cluster: Cluster,
+
+    /// How it is printed
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: FleetOutput,
+}
+
+/// Arguments of `fleet drain`.
+#[derive(Debug, Args)]
+pub(crate) struct DrainArguments {
+    /// Which member: its name, or NAME_NUMBER for one process and no other
+    pub member: String,
+
+    /// Take the wish back
+    #[arg(long)]
+    pub undo: bool,
+
+    /// Wait until it owns nothing
+    #[arg(long, conflicts_with = "undo")]
+    pub wait: bool,
+
+    /// For how long
+    #[arg(long, value_name = "SECONDS", default_value = "300", requires = "wait")]
+    pub timeout: u64,
+
+    /// Which fleet
+    #[command(flatten)]
+    pub cluster: Cluster,
+}
+
 /// Arguments of `fleet simulate`.
 #[derive(Debug, Args)]
 pub(crate) struct SimulateArguments {
@@ -129,6 +207,13 @@ pub(crate) enum FleetOutput {
     Table,
     /// For machines
     Json,
+}
+
+fn database(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if is_label(namespace) && is_label(name) => Ok((namespace.to_owned(), name.to_owned())),
+        _ => Err("expected NAMESPACE/NAME, for example shop/orders".to_owned()),
+    }
 }
 
 fn count(least: i64) -> RangedI64ValueParser<u32> {

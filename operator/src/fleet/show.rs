@@ -107,6 +107,9 @@ fn row(member: &MemberStatus) -> [String; 8] {
     if member.leaving && role != "Leaving" {
         role += ", leaving";
     }
+    if member.draining && role != "Draining" {
+        role += ", to be drained";
+    }
     [
         member.member.to_string(),
         role,

@@ -79,6 +79,8 @@ pub(crate) struct MemberStatus {
     pub seen_map_version: u64,
     /// It was asked to stop.
     pub leaving: bool,
+    /// Somebody asked that it own nothing.
+    pub draining: bool,
 }
 
 /// How far behind a member is.
@@ -225,6 +227,7 @@ fn member_status(facts: &Facts, member: &Incarnation, role: Option<Role>, weight
         },
         seen_map_version: seen.0,
         leaving: report.is_some_and(|report| report.leaving),
+        draining: report.is_some_and(|report| report.drain),
     }
 }
 

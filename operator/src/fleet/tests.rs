@@ -1,5 +1,8 @@
 //! Fleets made up, and what is said of them.
 
+mod drain;
+mod explain;
+
 use std::sync::Arc;
 
 use ::fleet::lease::{name_of, to_object};
@@ -148,17 +151,17 @@ fn a_fleet_at_rest_for_machines() {
             {
                 "member": "operator-0_a1", "role": "Active", "weight": 1, "buckets": 512, "sharePercent": 50.0,
                 "objects": 50, "lease": "held", "renewedSecondsAgo": 1.0, "map": "current", "seenMapVersion": 900,
-                "leaving": false,
+                "leaving": false, "draining": false,
             },
             {
                 "member": "operator-1_b2", "role": "Active", "weight": 1, "buckets": 512, "sharePercent": 50.0,
                 "objects": 50, "lease": "held", "renewedSecondsAgo": 0.0, "map": "current", "seenMapVersion": 900,
-                "leaving": false,
+                "leaving": false, "draining": false,
             },
             {
                 "member": "operator-2_c3", "role": "Standby", "weight": 2, "buckets": 0, "sharePercent": 0.0,
                 "objects": 0, "lease": "held", "renewedSecondsAgo": 2.0, "map": "current", "seenMapVersion": 900,
-                "leaving": false,
+                "leaving": false, "draining": false,
             },
         ],
         "formerMembers": [],
@@ -166,6 +169,27 @@ fn a_fleet_at_rest_for_machines() {
         "orphans": {"buckets": [], "databases": {"count": 0, "first": []}},
     });
     assert_eq!(status, expected);
+}
+
+#[test]
+fn a_wish_to_drain_is_shown_before_and_after_the_leader_has_seen_it() {
+    let drain = Report {
+        drain: true,
+        ..seen(MAP)
+    };
+    let mut facts = with(healthy(), "operator-1", &lease("operator-1", "operator-1_b2", 0, drain));
+    let row = |facts: &Facts| {
+        let shown = Status::of(facts).to_string();
+        let row = shown
+            .lines()
+            .find(|line| line.starts_with("operator-1"))
+            .map(str::to_owned);
+        row.expect("a row")
+    };
+    assert!(row(&facts).contains("Active, to be drained  "), "{}", row(&facts));
+    facts.map.members[1].role = Role::Draining;
+    assert!(row(&facts).contains("_b2  Draining  "), "{}", row(&facts));
+    assert!(Status::of(&facts).healthy);
 }
 
 /// One leaves, one joins, one is behind, one is gone.

@@ -55,12 +55,32 @@ pub(crate) async fn a_member_is_drained(judge: &Judge, client: &Client, one: &Me
         assert!(began.elapsed() < DEADLINE, "it renews no more");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    counted([one, two]);
     assert!(
         one.runs() && judge.shared_by(&[&two.name]),
         "it stays, and gets nothing"
     );
     wish(client, &one.name, None).await;
     reached(judge, &[&one.name, &two.name], DEADLINE, "the wish is taken back").await;
+}
+
+/// What the series say of a member that was drained, and of the other one.
+fn counted([one, two]: [&Member; 2]) {
+    let serving = [one, two].map(|member| member.metric("member_buckets{state=\"serving\"}"));
+    assert!(serving[0] < 0.5 && serving[1] > 1023.5, "{serving:?}");
+    assert!(one.metric("handovers_total") >= 512.0, "it has handed over its half");
+    assert!(
+        one.metric("lease_renewals_total{outcome=\"conflict\"}") >= 1.0,
+        "it met the wish"
+    );
+    for member in [one, two] {
+        let left = member.metric("lease_seconds");
+        assert!(left > 0.0 && left <= 4.0, "{left} s until the renew deadline");
+        assert!(member.metric("lease_renewals_total{outcome=\"success\"}") >= 4.0);
+        assert!(member.metric("self_fences_total") < 0.5);
+        assert_eq!(member.metric("leader") > 0.5, member.leads());
+        assert!(member.metric("term") >= 1.0 && member.metric("map_sequence") > 1_700_000_000.0);
+    }
 }
 
 /// A deletion is for one object at one version.

@@ -11,6 +11,7 @@ use sharding::map::Expected;
 use sharding::protocol::{self, Candidate, Exit, Incarnation};
 use sharding::timing::Timings;
 use sharding::{BUCKETS, Bucket};
+use telemetry::Metrics;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::judge::Judge;
@@ -31,6 +32,7 @@ pub(crate) struct Member {
     driver: JoinHandle<Result<Exit, Abandoned>>,
     program: JoinHandle<()>,
     judge: Judge,
+    metrics: Metrics,
     /// On its way to the API server.
     pub(crate) proxy: Proxy,
 }
@@ -82,6 +84,8 @@ impl Member {
             weight: 1,
             clocks: Clocks::default(),
         });
+        let metrics = Metrics::new("test").expect("metrics");
+        let driver = driver.with_metrics(&metrics);
         place.judge.watches(name, fleet.served());
         Self {
             name: name.to_owned(),
@@ -89,6 +93,7 @@ impl Member {
             program: tokio::spawn(program(fleet.clone(), orders, place.judge.clone())),
             fleet,
             judge: place.judge.clone(),
+            metrics,
             proxy,
         }
     }
@@ -99,6 +104,14 @@ impl Member {
 
     pub(crate) fn leads(&self) -> bool {
         self.fleet.served().borrow().leads
+    }
+
+    /// The value of one series of the fleet, by the rest of its name.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics.scrape().expect("text");
+        let name = format!("database_operator_fleet_{name} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        value.unwrap_or_else(|| panic!("no {name}")).parse().expect("a number")
     }
 
     /// As if by `kill -9`: nothing of it runs any more, and it tells nobody.

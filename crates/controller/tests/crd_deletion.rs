@@ -168,7 +168,7 @@ async fn the_definition_deleted_under_twenty_databases_loses_no_volume_and_no_pa
     let operator = tokio::spawn(controller::run(
         client,
         settings,
-        fleet::alone(Epoch(1)),
+        fleet::alone(NEWEST),
         telemetry,
         stopped,
     ));

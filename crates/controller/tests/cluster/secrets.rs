@@ -395,7 +395,9 @@ async fn a_redis_that_refuses_a_secret_value_is_told_of_without_the_value() {
 
 /// Plants a value that the engine takes, and then one that it refuses.
 async fn refused_secretly(test: &str, spec: &Value, (takes, value): (&str, &str), refuses: &str) {
-    let Some(bed) = bed_with_node(test).await else { return };
+    let Some(bed) = real_bed_with_node(test).await else {
+        return;
+    };
     let program = Program::start(&bed, 1);
     plant(&bed, takes, value).await;
     bed.declare("orders", with_secret(spec.clone())).await;

@@ -10,7 +10,7 @@ use crate::judge::{Counts, Judge, Place};
 use crate::member::{Clock, Member, Stage, State};
 use crate::network::{Queue, What, Which};
 use crate::random::Random;
-use crate::schedule::{BEGINS, Micros, PREPARE_MS, RESTART_MS, SECOND, Schedule, Theme, WARM_MS, rate};
+use crate::schedule::{Micros, PREPARE_MS, RESTART_MS, SECOND, Schedule, Theme, WARM_MS, rate};
 use crate::world::Server;
 use crate::world::invariants::Violation;
 
@@ -107,7 +107,7 @@ impl Simulation {
             let at = self.random.below(3 * SECOND);
             self.queue.put(at, What::Starts(None));
         }
-        self.queue.put(BEGINS, What::Begins);
+        self.queue.put(self.schedule.begins, What::Begins);
         for (at, fault) in self.schedule.faults.clone() {
             self.queue.put(at, What::Fault(fault));
         }

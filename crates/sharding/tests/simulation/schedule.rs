@@ -20,7 +20,9 @@ pub(crate) const SLOW_MS: Millis = 2_000;
 /// After this nobody waits for an answer any more. (Less with short timings: see [`within_ms`].)
 pub(crate) const ANSWER_WITHIN_MS: Millis = 2_000;
 /// Before this the fleet starts, cold, and nothing goes wrong.
-pub(crate) const BEGINS: Micros = 20 * SECOND;
+const BEGINS: Micros = 20 * SECOND;
+/// The same, if the fleet is to have come to rest: the first two rounds may each wait for work that takes ten seconds.
+const RESTS: Micros = 60 * SECOND;
 /// SIGTERM to SIGKILL.
 const GRACE: Micros = 40 * SECOND;
 
@@ -126,6 +128,8 @@ pub(crate) struct Schedule {
     pub(crate) numbers_run_ahead: bool,
     /// In each member.
     pub(crate) workers: u16,
+    /// When the fleet has started, and the first thing may happen to it.
+    pub(crate) begins: Micros,
     /// In order.
     pub(crate) faults: Vec<(Micros, Fault)>,
     /// When the last fault is over.
@@ -181,13 +185,13 @@ impl Schedule {
             timings,
             numbers_run_ahead: random.chance(500),
             workers: u16::try_from((200 / members).clamp(2, 24)).expect("few"),
+            begins: 0,
             faults: Vec::new(),
             ends: 0,
         };
-        let begins = BEGINS;
         match theme {
-            Theme::Rolling => schedule.roll(begins),
-            _ => schedule.draw(begins, begins + seconds * SECOND, &mut random),
+            Theme::Rolling => schedule.roll(RESTS),
+            _ => schedule.draw(BEGINS, BEGINS + seconds * SECOND, &mut random),
         }
         schedule.faults.sort_by_key(|(at, _)| *at);
         schedule
@@ -195,6 +199,7 @@ impl Schedule {
 
     /// A member comes, another leaves, and so on; each has the time that a planned move may take.
     fn roll(&mut self, begins: Micros) {
+        self.begins = begins;
         let step = 2 * self.moved_ms() * 1000;
         for index in 0..self.members {
             let at = begins + index * step;
@@ -205,6 +210,7 @@ impl Schedule {
     }
 
     fn draw(&mut self, begins: Micros, ends: Micros, random: &mut Random) {
+        self.begins = begins;
         self.ends = ends;
         let mut at = begins;
         let (least, most) = if self.theme == Theme::Crashes {

@@ -99,15 +99,21 @@ async fn control(
         replicas: config.statefulset_replicas,
         patience: Duration::from_secs(config.stop_seconds.into()),
     };
-    member::run(&client_config, &config, stop.clone(), |fleet, orders| {
-        controller::run(
-            client.clone(),
-            settings.clone(),
-            (fleet, orders),
-            telemetry.clone(),
-            stop.clone(),
-        )
-    })
+    member::run(
+        &client_config,
+        &config,
+        &telemetry.metrics,
+        stop.clone(),
+        |fleet, orders| {
+            controller::run(
+                client.clone(),
+                settings.clone(),
+                (fleet, orders),
+                telemetry.clone(),
+                stop.clone(),
+            )
+        },
+    )
     .await
 }
 

@@ -13,6 +13,7 @@ use fleet::{Abandoned, ClientError, Clients, Clocks, Driver, Fleet, Orders};
 use sharding::assignment::MAX_WEIGHT;
 use sharding::map::Expected;
 use sharding::protocol::{self, Exit, Incarnation};
+use telemetry::Metrics;
 use tokio::sync::{oneshot, watch};
 
 use crate::config::Config;
@@ -58,6 +59,7 @@ pub(crate) enum MemberError {
 pub(crate) async fn run<W, F>(
     client: &kube::Config,
     config: &Config,
+    metrics: &Metrics,
     stop: watch::Receiver<bool>,
     mut work: W,
 ) -> Result<(), MemberError>
@@ -66,7 +68,7 @@ where
     F: Future<Output = ()>,
 {
     loop {
-        let (fleet, orders, end) = begin(client, config).await?;
+        let (fleet, orders, end) = begin(client, config, metrics).await?;
         let weight = config
             .weight_file
             .as_deref()
@@ -92,10 +94,10 @@ where
 type End = oneshot::Receiver<Result<Exit, MemberError>>;
 
 /// The driver has a thread of its own, so that no amount of work delays a renewal.
-async fn begin(client: &kube::Config, config: &Config) -> Result<(Fleet, Orders, End), MemberError> {
+async fn begin(client: &kube::Config, config: &Config, metrics: &Metrics) -> Result<(Fleet, Orders, End), MemberError> {
     let (begun, beginning) = oneshot::channel();
     let (ended, end) = oneshot::channel();
-    let (client, config) = (client.clone(), config.clone());
+    let (client, config, metrics) = (client.clone(), config.clone(), metrics.clone());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -106,7 +108,7 @@ async fn begin(client: &kube::Config, config: &Config) -> Result<(Fleet, Orders,
             let (driver, fleet, orders) = Driver::new(settings(clients, &config));
             // Nobody waits only when the process is ending.
             let _ = begun.send((fleet, orders));
-            Ok(driver.run().await?)
+            Ok(driver.with_metrics(&metrics).run().await?)
         });
         let _ = ended.send(result);
     };

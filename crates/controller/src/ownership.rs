@@ -14,7 +14,7 @@ use workqueue::{Class, Queue};
 use crate::gate::Gate;
 use crate::holdings::Holdings;
 use crate::reconcile::Context;
-use crate::store::Key;
+use crate::store::{Entry, Key};
 use crate::strays;
 use crate::watch::Source;
 
@@ -152,11 +152,12 @@ impl Ownership {
         self.serving.extend(buckets);
     }
 
-    /// A new owner looks at everything once. What is settled costs no request.
+    /// A new owner looks at everything once. What is settled costs no request, and what its former owner did not finish
+    /// does not wait behind it.
     fn look_at(&self, buckets: &BTreeSet<Bucket>) {
         let sink = self.source.sink();
-        for key in sink.store.keys(buckets.iter().copied()) {
-            self.queue.add(key, Class::Resync);
+        for (key, class) in sink.store.keys(buckets.iter().copied(), class_of) {
+            self.queue.add(key, class);
         }
         for key in sink.arrivals.keys(buckets) {
             self.queue.add(key, Class::UserChange);
@@ -224,6 +225,16 @@ impl Ownership {
         } else {
             self.health.set_ready(true, "serving its share of the fleet");
         }
+    }
+}
+
+/// How urgent the first look at a Database is.
+fn class_of(entry: &Entry) -> Class {
+    match &entry.database {
+        Some(database) if database.deleting() => Class::Deletion,
+        Some(database) if database.status.observed_generation != Some(database.generation()) => Class::UserChange,
+        Some(_) if !entry.doubted => Class::Resync,
+        Some(_) | None => Class::ChildDrift,
     }
 }
 

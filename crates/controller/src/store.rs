@@ -120,11 +120,11 @@ impl Store {
         parts.flat_map(HashMap::into_keys).collect()
     }
 
-    /// Databases of these buckets of which anything is known.
-    pub fn keys(&self, buckets: impl IntoIterator<Item = Bucket>) -> Vec<Key> {
+    /// Databases of these buckets of which anything is known, with what `of` says of each.
+    pub fn keys<T>(&self, buckets: impl IntoIterator<Item = Bucket>, of: impl Fn(&Entry) -> T) -> Vec<(Key, T)> {
         let all = self.lock();
         let parts = buckets.into_iter().filter_map(|bucket| all.get(&bucket));
-        parts.flat_map(HashMap::keys).cloned().collect()
+        parts.flatten().map(|(key, entry)| (key.clone(), of(entry))).collect()
     }
 
     /// What is known of a Database now.

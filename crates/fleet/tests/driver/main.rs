@@ -5,7 +5,6 @@
 
 mod judge;
 mod member;
-mod proxy;
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};

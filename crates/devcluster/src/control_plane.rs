@@ -233,6 +233,10 @@ pub(crate) fn scheduler_file(folder: &Folder) -> PathBuf {
     folder.path().join("scheduler.json")
 }
 
+/// What members of this group write is in the audit log with what they sent and what was answered, but for Secrets:
+/// who judges writes needs to see them. All others' lines say only that there was a request.
+pub const BODIES_GROUP: &str = "devcluster:bodies";
+
 /// Which requests the audit log holds: all of every user who is not part of the cluster itself, one line when the
 /// answer begins (for a watch) and one when it is complete. Service accounts count as users, but for those of the
 /// control plane (in `kube-system`).
@@ -254,6 +258,16 @@ pub(crate) fn audit_policy() -> Value {
                 "system:kwok",
                 "system:devcluster",
             ] },
+            { "level": "Metadata", "userGroups": [BODIES_GROUP], "resources": [
+                { "group": "", "resources": ["secrets", "events", "serviceaccounts/token"] },
+                { "group": "events.k8s.io" },
+                { "group": "coordination.k8s.io" },
+            ] },
+            {
+                "level": "RequestResponse",
+                "userGroups": [BODIES_GROUP],
+                "verbs": ["create", "update", "patch", "delete"],
+            },
             { "level": "Metadata" },
         ],
     })
@@ -302,6 +316,19 @@ mod tests {
         let arguments = api_server(&Endpoints::in_namespace(), &folder());
         assert!(arguments.contains(&"--advertise-address=10.9.0.1".to_owned()));
         assert!(!arguments.iter().any(|argument| argument.contains("reconciler")));
+    }
+
+    #[test]
+    fn bodies_are_logged_for_one_group_and_never_of_secrets() {
+        let policy = audit_policy();
+        let rules = policy["rules"].as_array().unwrap();
+        let first = |matches: &dyn Fn(&Value) -> bool| rules.iter().position(matches).unwrap();
+        let secrets = first(&|rule| rule["resources"][0]["resources"][0] == "secrets");
+        let bodies = first(&|rule| rule["level"] == "RequestResponse");
+        assert!(secrets < bodies, "the first rule that matches counts");
+        assert_eq!(rules[secrets]["level"], "Metadata");
+        assert_eq!(rules[secrets]["userGroups"], rules[bodies]["userGroups"]);
+        assert_eq!(rules[bodies]["userGroups"], json!([BODIES_GROUP]));
     }
 
     #[test]

@@ -6,7 +6,6 @@
 mod judge;
 mod leases;
 mod member;
-mod proxy;
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use devcluster::Proxy;
 use fleet::{Abandoned, Clients, Clocks, Driver, Fleet, Order, Orders, Settings};
 use kube::Config;
 use sharding::map::Expected;
@@ -15,7 +16,6 @@ use telemetry::Metrics;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::judge::Judge;
-use crate::proxy::Proxy;
 
 /// Where members run.
 pub(crate) struct Place {
@@ -72,9 +72,9 @@ impl Member {
     }
 
     pub(crate) fn start_in(place: &Place, name: &str, nonce: u64, installation: &str) -> Self {
-        let proxy = Proxy::start(place.server);
+        let proxy = Proxy::start(place.server).expect("a free port");
         let mut config = place.config.clone();
-        config.cluster_url = format!("https://{}/", proxy.address).parse().expect("a URL");
+        config.cluster_url = format!("https://{}/", proxy.address()).parse().expect("a URL");
         config.tls_server_name = Some(place.server.ip().to_string());
         let agent = format!("database-operator/test ({name})");
         let (driver, fleet, orders) = Driver::new(Settings {

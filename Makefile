@@ -2,7 +2,7 @@
 CARGO ?= cargo
 DEVCLUSTER = $(CARGO) run --quiet -p devcluster --bin devcluster --
 
-.PHONY: help demo demo-down test lint bench
+.PHONY: help demo demo-down test chaos lint bench
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -15,6 +15,10 @@ demo-down: ## ends the demo; nothing is left but the cache
 
 test: ## every test: pure, on a real control plane, on a real node
 	@./test/run
+
+chaos: ## replicas under faults of every kind for CHAOS_MINUTES (30), in an order of CHAOS_SEED (1)
+	$(CARGO) build --quiet --workspace --bins
+	CHAOS_MINUTES=$${CHAOS_MINUTES:-30} $(CARGO) test --workspace --test chaos -- --nocapture
 
 lint: ## format, clippy, rustdoc, licences and sources of dependencies
 	$(CARGO) fmt --all --check

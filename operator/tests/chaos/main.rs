@@ -1,0 +1,306 @@
+//! Several real replicas share real Databases at a real API server, and whatever is killed, frozen, cut off or slow, no
+//! Database is changed by an owner whose time is over. The API server's audit log is the judge ([`judge`]).
+//!
+//! First without the fence: there a write that arrives late must be found accepted, or the judge sees nothing. Then with
+//! it, under faults of every kind ([`faults`]) from a seeded schedule.
+//!
+//! `CHAOS_MINUTES` makes it long, `CHAOS_SEED` makes it another one. It starts a control plane of its own and runs itself
+//! again inside, where the API server is reachable.
+
+mod audit;
+mod faults;
+mod judge;
+mod load;
+mod place;
+mod replica;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use devcluster::{BODIES_GROUP, Identity, TestBed};
+use nix::sys::signal::Signal;
+use rand::seq::SliceRandom as _;
+
+use audit::{Micros, now};
+use faults::Fault;
+use load::Load;
+use place::{Place, USER, say};
+
+/// Set for the run inside of the cluster: the audit log's path.
+const INSIDE: &str = "CHAOS_INSIDE";
+const NAMES: [&str; 4] = ["r0", "r1", "r2", "r3"];
+/// Nothing may be written for so long once all is done.
+const QUIET: Duration = Duration::from_secs(10);
+/// Twice the bar of the fast profile: this machine may be busy.
+const TAKEOVER: Micros = 13_000_000;
+
+/// What is asked for.
+struct Form {
+    seed: u64,
+    /// The long form, and how long it takes.
+    minutes: Option<u64>,
+}
+
+impl Form {
+    fn asked() -> Self {
+        let number = |name| {
+            let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
+            Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+        };
+        Self {
+            seed: number("CHAOS_SEED").unwrap_or(1),
+            minutes: number("CHAOS_MINUTES"),
+        }
+    }
+
+    /// Databases, and changes a second.
+    fn load(&self) -> (usize, u32) {
+        if self.minutes.is_some() { (80, 10) } else { (36, 8) }
+    }
+
+    /// How it is run again.
+    fn command(&self) -> String {
+        let minutes = self
+            .minutes
+            .map(|minutes| format!("CHAOS_MINUTES={minutes} "))
+            .unwrap_or_default();
+        let seed = self.seed;
+        format!("{minutes}CHAOS_SEED={seed} cargo test -p database-operator --test chaos -- --nocapture")
+    }
+}
+
+#[test]
+fn no_database_is_changed_by_an_owner_whose_time_is_over() {
+    if let Some(log) = std::env::var_os(INSIDE) {
+        let runtime = tokio::runtime::Runtime::new().expect("threads");
+        return runtime.block_on(inside(&PathBuf::from(log)));
+    }
+    let form = Form::asked();
+    let Some(bed) = TestBed::up("chaos") else { return };
+    let kubeconfig = bed
+        .kubeconfig_for(&Identity::new(USER, &[BODIES_GROUP]))
+        .expect("a kubeconfig");
+    let status = devcluster::status(bed.name()).expect("a status").expect("it runs");
+    let server = status
+        .components
+        .iter()
+        .find(|component| component.name == "kube-apiserver");
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("chaos-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    // The run inside, and with it the replicas, ends with this thread.
+    let mut again = bed.command("setpriv").expect("a command");
+    again
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(std::env::current_exe().expect("this program"))
+        .args([
+            "--exact",
+            "no_database_is_changed_by_an_owner_whose_time_is_over",
+            "--nocapture",
+        ])
+        .env(INSIDE, bed.audit_log())
+        .env("CHAOS_KUBECONFIG", kubeconfig)
+        .env("CHAOS_API_SERVER", server.expect("an API server").pid.to_string())
+        .env("CHAOS_FOLDER", &folder);
+    let status = again.status().expect("it can be run");
+    let again = form.command();
+    if !status.success() {
+        std::fs::copy(bed.audit_log(), folder.join("audit.log")).expect("copied");
+    }
+    assert!(status.success(), "failed; logs in {}; again: {again}", folder.display());
+    std::fs::remove_dir_all(&folder).expect("removed");
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is set by the run outside"))
+}
+
+async fn inside(log: &Path) {
+    let form = Form::asked();
+    let (databases, rate) = form.load();
+    let server = variable("CHAOS_API_SERVER").parse().expect("a process id");
+    let folder = PathBuf::from(variable("CHAOS_FOLDER"));
+    say(&format!("    {}", form.command()));
+    let began = Instant::now();
+    let mut place = Place::new(variable("CHAOS_KUBECONFIG").into(), log, server, &folder, form.seed).await;
+    for name in NAMES {
+        place.add_replica(name);
+    }
+    let load = Load::create(&place.client, databases).await;
+    place.databases = load.names();
+    place.load = Some(load);
+    place.settled().await;
+    place.tell("4 replicas share the buckets");
+    place.all_done().await;
+    place.tell("all Databases have their children");
+    assert!(
+        !place.log.maps.is_empty(),
+        "the audit log shows no bodies: devcluster's program is older than this test; cargo build -p devcluster"
+    );
+    place.load().start(rate);
+
+    let stale = without_fence(&mut place).await;
+    place.fence().await;
+    let fenced = now();
+    place.tell("the fence is in force");
+    strike(&mut place, &form, began).await;
+    // What is held back may be nothing that the fence sees, such as a status, which its version refuses before.
+    while judge::judge(&place.log.writes, &place.log.maps, fenced, Micros::MAX).fenced_off == 0 {
+        Fault::FreezeAndDeliver.strike(&mut place, false).await;
+    }
+    converge(&mut place).await;
+    conclude(&place, &form, fenced, stale);
+}
+
+/// A write that arrives late is accepted and found. Returns how many were.
+async fn without_fence(place: &mut Place) -> usize {
+    for _ in 0..4 {
+        Fault::FreezeAndDeliver.strike(place, false).await;
+        let verdict = judge::judge(&place.log.writes, &place.log.maps, 0, Micros::MAX);
+        if let Some(first) = verdict.stale.first() {
+            place.tell(&format!(
+                "without the fence, stale and accepted: {}; {first}",
+                verdict.stale.len()
+            ));
+            return verdict.stale.len();
+        }
+    }
+    panic!("without the fence no stale write was accepted: the test proves nothing");
+}
+
+/// Faults one after the other.
+async fn strike(place: &mut Place, form: &Form, began: Instant) {
+    let Some(minutes) = form.minutes else {
+        for fault in [
+            Fault::FreezeAndDeliver,
+            Fault::KillLeader,
+            Fault::Terminate,
+            Fault::ServerFrozen,
+        ] {
+            fault.strike(place, false).await;
+        }
+        return;
+    };
+    let end = began + Duration::from_secs(60 * minutes);
+    loop {
+        let mut round = faults::ALL;
+        round.shuffle(&mut place.random);
+        for fault in round {
+            if Instant::now() >= end {
+                return;
+            }
+            fault.strike(place, true).await;
+        }
+    }
+}
+
+/// All that was declared is done, and a replica that knows nothing finds nothing to do.
+async fn converge(place: &mut Place) {
+    let last = place.load().finish().await;
+    place.all_done().await;
+    // The last event of a watch.
+    place.pass(Duration::from_secs(2)).await;
+    let wrong = place.load().misconfigured(&place.client, &last).await;
+    assert!(wrong.is_empty(), "configuration that nobody asked for last: {wrong:?}");
+    let from = now();
+    place.add_replica("fresh");
+    place.settled().await;
+    for name in NAMES {
+        let replica = place
+            .replicas
+            .iter()
+            .position(|replica| replica.name == name)
+            .expect("it runs");
+        place.replicas[replica].signal(Signal::SIGTERM);
+        let deadline = Instant::now() + place::DEADLINE;
+        let status = loop {
+            if let Some(status) = place.replicas[replica].ended() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "{name} does not stop");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert!(
+            status.success(),
+            "{name}: {status}: {}",
+            place.replicas[replica].last_lines()
+        );
+    }
+    place.settled().await;
+    place.tell("a fresh replica owns everything");
+    place.pass(QUIET).await;
+    let written = place.since(from);
+    assert!(
+        written.is_empty(),
+        "{} writes, the first: {:?}",
+        written.len(),
+        written.first()
+    );
+}
+
+/// Judges, tells, and then fails if anything was not as it must be.
+fn conclude(place: &Place, form: &Form, fenced: Micros, stale_before: usize) {
+    let (writes, maps) = (&place.log.writes, &place.log.maps);
+    let verdict = judge::judge(writes, maps, fenced, Micros::MAX);
+    let reconciles: u64 = place.replicas.iter().map(replica::Replica::reconciles).sum();
+    let seconds = |micros: Micros| std::time::Duration::from_micros(micros.unsigned_abs()).as_secs_f64();
+    say(&format!(
+        "\n    Seed {}. {} Databases, {} changes, {reconciles} reconciles (as far as replicas could be asked), {} maps.",
+        form.seed,
+        verdict.databases.len(),
+        place.load().changes(),
+        maps.len()
+    ));
+    say(&format!("    Faults: {:?}", place.journal.done));
+    say(&format!(
+        "    With the fence: {} writes accepted, {} of them stale (must be 0), {} under an epoch never given (0), {} \
+         without an epoch; {} refused by the fence; {} epochs of Databases. Without it: {stale_before} stale (>= 1).",
+        verdict.accepted,
+        verdict.stale.len(),
+        verdict.not_given.len(),
+        verdict.without_fence,
+        verdict.fenced_off,
+        verdict.owners,
+    ));
+    let mut worst = 0;
+    for death in &place.journal.deaths {
+        let takeover = judge::takeover(death, writes, maps, &place.databases);
+        worst = worst.max(takeover.owned);
+        say(&format!(
+            "    Takeover from {}{}: {} Databases, all owned after {:.1} s (bar 6.5), each written for after {:.1} s at most.",
+            death.member,
+            if death.led { ", the leader" } else { "" },
+            takeover.databases,
+            seconds(takeover.owned),
+            seconds(takeover.written.unwrap_or_default()),
+        ));
+    }
+    let gaps = judge::planned_gaps(maps, &place.databases, &place.journal.faults);
+    let at = |tenths: usize| {
+        gaps.get((gaps.len() * tenths / 1000).min(gaps.len().saturating_sub(1)))
+            .copied()
+    };
+    say(&format!(
+        "    Planned handovers: {} moves of Databases; nobody could start work for p50 {:.3}, p99 {:.3} (bar 1), worst \
+         {:.3} s.",
+        gaps.len(),
+        seconds(at(500).unwrap_or_default()),
+        seconds(at(990).unwrap_or_default()),
+        seconds(gaps.last().copied().unwrap_or_default()),
+    ));
+    for resumed in &place.journal.resumed {
+        say(&format!(
+            "    API server back: first write after {:.1} s.",
+            seconds(*resumed)
+        ));
+    }
+    say("    No replica ended by itself; all is as declared, and a fresh replica wrote nothing.\n");
+    let known: BTreeSet<String> = place.databases.iter().map(|(name, _)| name.clone()).collect();
+    assert_eq!(
+        verdict.databases, known,
+        "every Database, and nothing else, was written for"
+    );
+    assert!(verdict.stale.is_empty(), "{:#?}", verdict.stale);
+    assert!(verdict.not_given.is_empty(), "{:#?}", verdict.not_given);
+    assert!(worst <= TAKEOVER, "a takeover took {} s", seconds(worst));
+}

@@ -1,0 +1,199 @@
+//! A replica: a process of the real binary, behind a proxy of its own.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use devcluster::Proxy;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// How many last lines of a log are shown.
+const LINES: usize = 15;
+
+pub(crate) struct Replica {
+    pub(crate) name: String,
+    pub(crate) proxy: Proxy,
+    log: PathBuf,
+    kubeconfig: PathBuf,
+    /// Where it is in this life, once its log says so, and what its log began with.
+    health: Option<SocketAddr>,
+    log_before: usize,
+    process: Option<Child>,
+    /// Of the lives that have ended, and of this one.
+    reconciles: (u64, u64),
+}
+
+impl Replica {
+    /// Not running yet. `kubeconfig` leads to the API server itself.
+    pub(crate) fn new(name: &str, kubeconfig: &Value, server: SocketAddr, folder: &Path) -> Self {
+        let proxy = Proxy::start(server).expect("a free port");
+        let mut kubeconfig = kubeconfig.clone();
+        let cluster = &mut kubeconfig["clusters"][0]["cluster"];
+        cluster["server"] = format!("https://{}", proxy.address()).into();
+        cluster["tls-server-name"] = server.ip().to_string().into();
+        let path = folder.join(format!("{name}.kubeconfig"));
+        fs::write(&path, kubeconfig.to_string()).expect("written");
+        Self {
+            name: name.to_owned(),
+            proxy,
+            log: folder.join(format!("{name}.log")),
+            kubeconfig: path,
+            health: None,
+            log_before: 0,
+            process: None,
+            reconciles: (0, 0),
+        }
+    }
+
+    /// Must be called on a thread that stays: the kernel ends it with that, however the test ends.
+    pub(crate) fn start(&mut self) {
+        self.health = None;
+        self.log_before = fs::read(&self.log).map_or(0, |log| log.len());
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .expect("a log");
+        let process = Command::new("setpriv")
+            .args([
+                "--pdeathsig",
+                "KILL",
+                "--",
+                env!("CARGO_BIN_EXE_database-operator"),
+                "run",
+            ])
+            .args([
+                "--lease-seconds",
+                "6",
+                "--renew-deadline-seconds",
+                "4",
+                "--retry-period-seconds",
+                "1",
+            ])
+            .args([
+                "--shards",
+                "3",
+                "--statefulset-replicas",
+                "0",
+                "--operator-namespace",
+                "database-operator",
+            ])
+            .args([
+                "--member",
+                &self.name,
+                "--health-address",
+                "127.0.0.1:0",
+                "--kubeconfig",
+            ])
+            .arg(&self.kubeconfig)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("it starts");
+        self.process = Some(process);
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.process.is_some()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("it runs");
+        let pid = i32::try_from(process.id()).expect("a process id");
+        kill(Pid::from_raw(pid), signal).expect("sent");
+    }
+
+    /// As `kill -9` does it.
+    pub(crate) fn kill(&mut self) {
+        let mut process = self.process.take().expect("it runs");
+        process.kill().expect("killed");
+        let status = process.wait().expect("gone");
+        assert_eq!(status.signal(), Some(9), "{} had ended before: {status}", self.name);
+        self.has_ended();
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.process.as_mut()?.try_wait().expect("a status")?;
+        self.process = None;
+        self.has_ended();
+        Some(status)
+    }
+
+    fn has_ended(&mut self) {
+        self.reconciles = (self.reconciles.0 + self.reconciles.1, 0);
+    }
+
+    /// Panics if it has ended though nobody asked it to.
+    pub(crate) fn must_run(&mut self) {
+        if let Some(status) = self.ended() {
+            panic!("{} ended by itself, {status}: {}", self.name, self.last_lines());
+        }
+    }
+
+    pub(crate) fn last_lines(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(LINES)..].join("\n")
+    }
+
+    /// All that it has done in all of its lives, as far as it could be asked.
+    pub(crate) fn reconciles(&self) -> u64 {
+        self.reconciles.0 + self.reconciles.1
+    }
+
+    /// It chooses its port itself: one that was free before it started may be taken by then.
+    fn health_address(&self) -> Option<SocketAddr> {
+        let log = fs::read(&self.log).ok()?;
+        let log = String::from_utf8_lossy(log.get(self.log_before..)?).into_owned();
+        let (_, rest) = log.split_once("\"health\":\"")?;
+        rest.split_once('"')?.0.parse().ok()
+    }
+
+    /// Asks it how much it has done in this life.
+    pub(crate) async fn count(&mut self) {
+        if !self.is_up() {
+            return;
+        }
+        if self.health.is_none() {
+            self.health = self.health_address();
+        }
+        let Some(health) = self.health else { return };
+        let page = tokio::time::timeout(Duration::from_millis(300), metrics(health)).await;
+        if let Ok(Ok(page)) = page {
+            let lines = page.lines();
+            let values = lines.filter(|line| line.starts_with("database_operator_reconciliation_total{"));
+            let numbers = values.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
+            self.reconciles.1 = numbers.sum();
+        }
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            // It may have ended already.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+async fn metrics(health: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(health).await?;
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {health}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}

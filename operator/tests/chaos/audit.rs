@@ -181,8 +181,9 @@ impl Log {
             .find_map(|object| object.pointer("/metadata/name")?.as_str())
             .filter(|_| object.name.is_empty())
             .map_or(object.name.clone(), str::to_owned);
-        // All children are called by their Database, whose name has no hyphen.
-        let database = name.split('-').next().unwrap_or_default().to_owned();
+        // All children are called by their Database, whose name has no hyphen; volumes have a word before it.
+        let database = name.trim_start_matches("data-").split('-').next();
+        let database = database.unwrap_or_default().to_owned();
         self.writes.push(Write {
             member: member_of(&line.user_agent),
             bucket: bucket_of(NAMESPACE, &database),

@@ -1,7 +1,7 @@
 //! A replica: a process of the real binary, behind a proxy of its own.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -22,7 +22,9 @@ pub(crate) struct Replica {
     pub(crate) proxy: Proxy,
     log: PathBuf,
     kubeconfig: PathBuf,
-    health: SocketAddr,
+    /// Where it is in this life, once its log says so, and what its log began with.
+    health: Option<SocketAddr>,
+    log_before: usize,
     process: Option<Child>,
     /// Of the lives that have ended, and of this one.
     reconciles: (u64, u64),
@@ -38,14 +40,13 @@ impl Replica {
         cluster["tls-server-name"] = server.ip().to_string().into();
         let path = folder.join(format!("{name}.kubeconfig"));
         fs::write(&path, kubeconfig.to_string()).expect("written");
-        // Given back, and taken by the replica.
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         Self {
             name: name.to_owned(),
             proxy,
             log: folder.join(format!("{name}.log")),
             kubeconfig: path,
-            health: listener.local_addr().expect("an address"),
+            health: None,
+            log_before: 0,
             process: None,
             reconciles: (0, 0),
         }
@@ -53,6 +54,8 @@ impl Replica {
 
     /// Must be called on a thread that stays: the kernel ends it with that, however the test ends.
     pub(crate) fn start(&mut self) {
+        self.health = None;
+        self.log_before = fs::read(&self.log).map_or(0, |log| log.len());
         let log = File::options()
             .create(true)
             .append(true)
@@ -86,7 +89,7 @@ impl Replica {
                 "--member",
                 &self.name,
                 "--health-address",
-                &self.health.to_string(),
+                "127.0.0.1:0",
                 "--kubeconfig",
             ])
             .arg(&self.kubeconfig)
@@ -149,12 +152,24 @@ impl Replica {
         self.reconciles.0 + self.reconciles.1
     }
 
+    /// It chooses its port itself: one that was free before it started may be taken by then.
+    fn health_address(&self) -> Option<SocketAddr> {
+        let log = fs::read(&self.log).ok()?;
+        let log = String::from_utf8_lossy(log.get(self.log_before..)?).into_owned();
+        let (_, rest) = log.split_once("\"health\":\"")?;
+        rest.split_once('"')?.0.parse().ok()
+    }
+
     /// Asks it how much it has done in this life.
     pub(crate) async fn count(&mut self) {
         if !self.is_up() {
             return;
         }
-        let page = tokio::time::timeout(Duration::from_millis(300), metrics(self.health)).await;
+        if self.health.is_none() {
+            self.health = self.health_address();
+        }
+        let Some(health) = self.health else { return };
+        let page = tokio::time::timeout(Duration::from_millis(300), metrics(health)).await;
         if let Ok(Ok(page)) = page {
             let lines = page.lines();
             let values = lines.filter(|line| line.starts_with("database_operator_reconciliation_total{"));

@@ -143,16 +143,6 @@ impl Program {
             ])
             .arg("--kubeconfig")
             .arg(kubeconfig())
-            .args(["--member", &bed.namespace])
-            // The one before did not hand over.
-            .args([
-                "--lease-seconds",
-                "6",
-                "--renew-deadline-seconds",
-                "4",
-                "--retry-period-seconds",
-                "1",
-            ])
             .arg("--catalogue")
             .arg(&self.catalogue)
             .stdin(Stdio::piped())

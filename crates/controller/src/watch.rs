@@ -1,7 +1,7 @@
 //! From watch events to the store and the queue.
 //!
-//! Databases and children are watched for some buckets at a time, selected at the server by their label ([`slice`]). What
-//! no such watch shows is watched by everybody, metadata only ([`shared`]): Databases without a usable label, and the
+//! Databases and children are watched for some buckets at a time, selected at the server by their label ([`Source::slice`]). What
+//! no such watch shows is watched by everybody, metadata only ([`Source::shared`]): Databases without a usable label, and the
 //! objects that users asked us to watch. Each watch is re-listed by `kube-runtime` when it breaks. Nothing is decided
 //! before every watch has delivered its first list: until then, "not found" would mean nothing.
 

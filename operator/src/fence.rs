@@ -12,8 +12,7 @@
 //!   precondition), so that volumes are bound, pods replaced and namespaces emptied as ever.
 //!
 //! If the map's definition is missing as well, an API server that runs does the same. One that *starts* without having
-//! found the definition refuses all updates of labelled objects, and deletions of those that hold data, to everybody;
-//! only pods come and go. It looks for definitions every 30 s. So this also happens, for up to 30 s, at some starts of an
+//! found the definition refuses all updates and deletions of labelled objects to everybody; only pods come and go. It looks for definitions every 30 s. So this also happens, for up to 30 s, at some starts of an
 //! API server with everything in place (1 of 5 kills, tried on 1.36.3): a replica must take such a refusal for an outage,
 //! not for a verdict. Accepting instead would let a replica that slept write while an API server starts.
 //!
@@ -189,7 +188,7 @@ fn made_by_others(kind: Kind) -> bool {
 fn object_policy() -> Policy {
     let mut rules = vec![databases()];
     rules.extend(children("UPDATE", |_| true));
-    rules.extend(children("DELETE", Kind::is_stamped_before_deletion));
+    rules.extend(children("DELETE", |_| true));
     Policy {
         name: "object",
         without_map: WithoutMap::NotAsked,
@@ -250,9 +249,7 @@ fn update_policy() -> Policy {
 
 /// A deletion carries no object: the replica stamps the object first, and deletes exactly what it stamped.
 fn delete_policy() -> Policy {
-    deletion("delete", WithoutMap::Accept, |kind| {
-        kind.is_stamped_before_deletion() && kind != Kind::Pod
-    })
+    deletion("delete", WithoutMap::Accept, |kind| kind != Kind::Pod)
 }
 
 /// As [`delete_policy`]; but kubelets delete pods too, and where they cannot, nothing takes the place of a pod that ended.

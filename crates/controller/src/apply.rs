@@ -104,6 +104,9 @@ impl Applied {
     }
 }
 
+/// How often what is to be overruled may change under us before the plan is made anew.
+const OVERRULES: usize = 3;
+
 /// What a round of writes works on.
 pub struct Round<'a> {
     /// Writes with the epoch of the Database's bucket.
@@ -359,17 +362,27 @@ impl Round<'_> {
             // Somebody set the other side of a choice (another handler of a probe, another source of a volume) or took
             // the name of one of our ports: with ours beside it the object is not valid, and never will be.
             Err(ApiError::Invalid { .. }) if known.is_some() && body.get("spec").is_some() => {
-                // What is overruled is exactly what is there now: a report of its status has changed it, too.
-                let (_, facts) = self.writer.look(child).await?;
-                match self.writer.overrule(child, &facts.version(), body).await {
-                    Ok(answer) => self.keep(answer),
-                    Err(ApiError::Conflict { .. }) => return self.look_again(child).await,
-                    Err(error) => return Err(error.into()),
-                }
+                return self.overrule(child, body).await;
             }
             Err(error) => return Err(error.into()),
         }
         Ok(Done::Written)
+    }
+
+    /// What is overruled is exactly what is there now. A report of its status changes it, too, and often at that moment.
+    async fn overrule(&mut self, child: &ChildRef, body: &Value) -> Result<Done, ApplyError> {
+        for _ in 0..OVERRULES {
+            let (_, facts) = self.writer.look(child).await?;
+            match self.writer.overrule(child, &facts.version(), body).await {
+                Ok(answer) => {
+                    self.keep(answer);
+                    return Ok(Done::Written);
+                }
+                Err(ApiError::Conflict { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.look_again(child).await
     }
 
     /// Whether somebody else had the name of a child when the status was written last.

@@ -253,11 +253,7 @@ impl Writer {
     }
 
     async fn delete_stamped(&self, child: &ChildRef, version: &Version) -> Result<Value, ApiError> {
-        let version = if child.kind.is_stamped_before_deletion() {
-            self.stamped(child, version).await?
-        } else {
-            version.clone()
-        };
+        let version = self.stamped(child, version).await?;
         let parameters = DeleteParams::background().preconditions(Preconditions {
             uid: Some(version.uid),
             resource_version: Some(version.resource_version),

@@ -69,16 +69,6 @@ impl Kind {
         }
     }
 
-    /// Whether a deletion that comes too late destroys data or stops a database. What is deleted has no body that could
-    /// carry a fence, so an object of such a kind is stamped first, and exactly what was stamped is deleted.
-    pub fn is_stamped_before_deletion(self) -> bool {
-        match self {
-            Self::Secret | Self::PersistentVolumeClaim | Self::StatefulSet | Self::Pod => true,
-            // Made again at once.
-            Self::ServiceAccount | Self::Service | Self::ConfigMap | Self::ControllerRevision => false,
-        }
-    }
-
     /// `kind` as it stands in a manifest.
     pub fn name(self) -> &'static str {
         match self {

@@ -74,11 +74,6 @@ fn every_write_that_the_permissions_allow_is_judged_or_left_out_on_purpose() {
         "DELETE coordination.k8s.io/leases",
         "CREATE intent.example.com/shardmaps",
         "UPDATE intent.example.com/shardmaps",
-        // Remade at once by the owner.
-        "DELETE /services",
-        "DELETE /configmaps",
-        "DELETE /serviceaccounts",
-        "DELETE apps/controllerrevisions",
         // Not made yet.
         "CREATE policy/poddisruptionbudgets",
         "UPDATE policy/poddisruptionbudgets",

@@ -5,21 +5,12 @@ use serde_json::{Value, json};
 
 use crate::support::{NAMESPACE, Server, accepted, child, named, refused};
 
-/// Objects of these kinds hold data, or a deletion stops a database.
-const STAMPED: [Kind; 4] = [Kind::Secret, Kind::PersistentVolumeClaim, Kind::StatefulSet, Kind::Pod];
-
 /// The map says 10.
 pub(crate) fn a_deletion_needs_its_stamp_and_its_precondition(server: &Server) {
-    for kind in STAMPED {
+    for kind in Kind::ALL {
         // As the last owner left it.
         accepted(&server.somebody().create(&child(kind, "condemned", Some("5"))));
         deletes_as_it_should(server, kind);
-    }
-    // What is remade at once needs neither.
-    let replica = server.replica();
-    for kind in Kind::ALL.into_iter().filter(|kind| !STAMPED.contains(kind)) {
-        accepted(&server.somebody().create(&child(kind, "condemned", Some("5"))));
-        accepted(&replica.delete(kind, "condemned", &json!({})));
     }
 }
 

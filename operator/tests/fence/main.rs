@@ -80,6 +80,7 @@ fn install_definitions(server: &Server) {
 
 fn install(server: &Server) {
     install_definitions(server);
+    server.must(&["create", "namespace", "ops"], "");
     let permissions = printed(&[&["rbac"][..], &ACCOUNT].concat());
     server.must(&["apply", "-f", "-"], &permissions);
     let reads = [

@@ -216,16 +216,14 @@ async fn delete(writer: &Writer, child: &ChildRef, version: Version) -> Result<(
     writer.delete(child, &version).await.map(drop)
 }
 
-/// With a stamp before, where a late one would harm; a restart is the deletion of a pod.
+/// With a stamp before; a restart is the deletion of a pod.
 fn deletes(server: &Server, writers: &Writers, there: &ChildRef) {
     let Writers { owner, stale, .. } = writers;
     let version = || writers.version(there);
-    if there.kind.is_stamped_before_deletion() {
-        writers.fenced("delete", there, || delete(stale, there, version()));
-        // As the stale one itself left it.
-        accepted(&server.somebody().stamp(&named(there.kind, &there.name), Some("9")));
-        writers.fenced("delete", there, || delete(stale, there, version()));
-    }
+    writers.fenced("delete", there, || delete(stale, there, version()));
+    // As the stale one itself left it.
+    accepted(&server.somebody().stamp(&named(there.kind, &there.name), Some("9")));
+    writers.fenced("delete", there, || delete(stale, there, version()));
     let changed = Version {
         resource_version: "2".to_owned(),
         ..version()

@@ -374,12 +374,7 @@ impl Reconcile<'_> {
     }
 
     fn delete(&mut self, child: &ChildRef, version: &Version) -> Result<bool, Refused> {
-        let stamped = if child.kind.is_stamped_before_deletion() {
-            self.stamped(child, version)
-        } else {
-            Ok(version.clone())
-        };
-        let deleted = stamped.and_then(|version| {
+        let deleted = self.stamped(child, version).and_then(|version| {
             let server = &mut self.cluster.server;
             server.delete(child, Some(&version.uid), Some(&version.resource_version))
         });

@@ -82,7 +82,7 @@ fn version(fence: u64, bucket: &str) -> Version {
 }
 
 async fn write(writer: &Writer, way: &str, version: &Version) -> Result<(), ApiError> {
-    let [service, secret] = [Kind::Service, Kind::Secret].map(|kind| ChildRef::new(kind, "orders-rw"));
+    let service = ChildRef::new(Kind::Service, "orders-rw");
     let body = json!({"metadata": {"labels": {}}, "spec": {}});
     match way {
         "create" => writer.create(&service, &body).await.map(drop),
@@ -93,7 +93,6 @@ async fn write(writer: &Writer, way: &str, version: &Version) -> Result<(), ApiE
         "overrule" => writer.overrule(&service, version, &body).await.map(drop),
         "reclaim" => writer.reclaim(&service, "1", &body).await.map(drop),
         "delete" => writer.delete(&service, version).await.map(drop),
-        "delete what holds data" => writer.delete(&secret, version).await.map(drop),
         "stamp" => writer.stamp("orders", "8", &body).await.map(drop),
         "status" => writer.status("orders", "8", &json!({"message": "x"})).await.map(drop),
         _ => panic!("{way}"),
@@ -102,7 +101,7 @@ async fn write(writer: &Writer, way: &str, version: &Version) -> Result<(), ApiE
 
 /// Every way to write, with the requests that it takes when the object bears the fence already, and with those for a stamp
 /// before.
-const WAYS: [(&str, usize, usize); 11] = [
+const WAYS: [(&str, usize, usize); 10] = [
     ("create", 1, 0),
     ("apply", 1, 0),
     ("apply again", 1, 0),
@@ -110,8 +109,7 @@ const WAYS: [(&str, usize, usize); 11] = [
     ("remove", 1, 1),
     ("overrule", 3, 1),
     ("reclaim", 1, 0),
-    ("delete", 1, 0),
-    ("delete what holds data", 1, 1),
+    ("delete", 1, 1),
     ("stamp", 1, 0),
     ("status", 1, 0),
 ];

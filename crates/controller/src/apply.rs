@@ -104,9 +104,6 @@ impl Applied {
     }
 }
 
-/// How often what is to be overruled may change under us before the plan is made anew.
-const OVERRULES: usize = 3;
-
 /// What a round of writes works on.
 pub struct Round<'a> {
     /// Writes with the epoch of the Database's bucket.
@@ -369,20 +366,17 @@ impl Round<'_> {
         Ok(Done::Written)
     }
 
-    /// What is overruled is exactly what is there now. A report of its status changes it, too, and often at that moment.
     async fn overrule(&mut self, child: &ChildRef, body: &Value) -> Result<Done, ApplyError> {
-        for _ in 0..OVERRULES {
-            let (_, facts) = self.writer.look(child).await?;
-            match self.writer.overrule(child, &facts.version(), body).await {
-                Ok(answer) => {
-                    self.keep(answer);
-                    return Ok(Done::Written);
-                }
-                Err(ApiError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
+        let Some(version) = self.children.get(child).map(Child::version) else {
+            return self.look_again(child).await;
+        };
+        match self.writer.overrule(child, &version, body).await {
+            Ok(answer) => self.keep(answer),
+            // What is to be overruled is not what was seen.
+            Err(ApiError::Conflict { .. }) => return self.look_again(child).await,
+            Err(error) => return Err(error.into()),
         }
-        self.look_again(child).await
+        Ok(Done::Written)
     }
 
     /// Whether somebody else had the name of a child when the status was written last.

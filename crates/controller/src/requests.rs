@@ -182,14 +182,20 @@ impl Writer {
         }
     }
 
-    /// Puts `spec` in place of the one that is in exactly this version of the object, and with it everything that others
-    /// set in it: the last resort, when what they set makes an object with ours in it that the server refuses.
+    /// Puts `spec` in place of the one that is there, and with it everything that others set in it: the last resort, when
+    /// what they set makes an object with ours in it that the server refuses.
     ///
-    /// In three writes beside the stamp, because only an apply leaves the fields owned in such a way that a later apply can drop them:
-    /// the replacement, the apply, and the end of the ownership that came from the replacement.
+    /// In three writes beside the stamp, because only an apply leaves the fields owned in such a way that a later apply
+    /// can drop them: the replacement, the apply, and the end of the ownership that came from the replacement.
     pub async fn overrule(&self, child: &ChildRef, version: &Version, body: &Value) -> Answer {
-        let mut operations = self.exactly(&self.stamped(child, version).await?);
-        operations.push(json!({"op": "replace", "path": "/spec", "value": body["spec"]}));
+        let version = self.stamped(child, version).await?;
+        // Of that object, and not of exactly that version: its controller reports a status at the same moment, and whatever
+        // else has changed in the specification is to be overruled, too.
+        let operations = [
+            json!({"op": "replace", "path": "/metadata/uid", "value": version.uid}),
+            self.fence(),
+            json!({"op": "replace", "path": "/spec", "value": body["spec"]}),
+        ];
         self.write::<Value>(&child.to_string(), self.json_patch(child, &operations))
             .await?;
         let applied = self.apply_object(child, body, Some(&version.uid)).await?;

@@ -88,7 +88,7 @@ impl Writer {
     ///
     /// By a merge patch, which is right whether the object has annotations or not, where a JSON patch needs to know.
     async fn stamped(&self, child: &ChildRef, version: &Version) -> Result<Version, ApiError> {
-        if version.fence == Some(self.epoch()) && version.bucket.as_ref() == Some(&self.bucket) {
+        if self.bears_the_fence(version) {
             return Ok(version.clone());
         }
         let mut body = self.fenced(&json!({}));
@@ -97,6 +97,10 @@ impl Writer {
         let request = Request::new(self.path(child.kind)).patch(&child.name, &managed(), &KubePatch::Merge(body));
         let (_, stamped) = self.write_child(child, request).await?;
         Ok(stamped.version())
+    }
+
+    fn bears_the_fence(&self, version: &Version) -> bool {
+        version.fence == Some(self.epoch()) && version.bucket.as_ref() == Some(&self.bucket)
     }
 
     /// The fence in a JSON patch of an object that has one.
@@ -188,9 +192,11 @@ impl Writer {
     /// In three writes beside the stamp, because only an apply leaves the fields owned in such a way that a later apply
     /// can drop them: the replacement, the apply, and the end of the ownership that came from the replacement.
     pub async fn overrule(&self, child: &ChildRef, version: &Version, body: &Value) -> Answer {
-        let version = self.stamped(child, version).await?;
         // Of that object, and not of exactly that version: its controller reports a status at the same moment, and whatever
         // else has changed in the specification is to be overruled, too.
+        if !self.bears_the_fence(version) {
+            self.merge(child, &version.uid, &json!({})).await?;
+        }
         let operations = [
             json!({"op": "replace", "path": "/metadata/uid", "value": version.uid}),
             self.fence(),

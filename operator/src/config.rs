@@ -80,7 +80,8 @@ pub(crate) struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub catalogue: Option<PathBuf>,
 
-    /// The brake: how many Databases may be restarting at once, in the whole fleet. Default: 10
+    /// The brake: how many Databases may be restarting at once, in the whole fleet. Each of the shards has its equal part,
+    /// at least 1. Default: 10
     #[arg(long, env = "DATABASE_OPERATOR_MAX_RESTARTING_DATABASES", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_restarting_databases: Option<usize>,
@@ -423,6 +424,13 @@ impl Config {
             ));
         }
         faults
+    }
+
+    /// This replica's part of the brake on restarts: replicas do not ask each other. At least one, or nothing would ever
+    /// restart.
+    #[must_use]
+    pub(crate) fn restarting_share(&self) -> usize {
+        (self.max_restarting_databases / usize::from(self.shards)).max(1)
     }
 
     /// The whole of it as options, for `--print-config`: what is printed can be used as a file.

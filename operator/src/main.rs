@@ -95,7 +95,7 @@ async fn control(
         workers: config.workers,
         member: config.member.clone(),
         catalogue: Arc::new(catalogue),
-        max_restarting: config.max_restarting_databases,
+        max_restarting: config.restarting_share(),
         replicas: config.statefulset_replicas,
         patience: Duration::from_secs(config.stop_seconds.into()),
     };

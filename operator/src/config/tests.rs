@@ -258,3 +258,16 @@ fn what_is_printed_can_be_used_as_a_file() {
         assert_eq!(again.expect("valid"), config, "{printed}");
     }
 }
+
+#[test]
+fn the_parts_of_the_brake_are_no_more_than_the_brake_or_one_each() {
+    for (max, shards, part) in [(10, 1, 10), (10, 3, 3), (10, 10, 1), (2, 3, 1)] {
+        let options = Options {
+            max_restarting_databases: Some(max),
+            shards: Some(shards),
+            ..Options::default()
+        };
+        let config = Config::complete(options, surroundings()).expect("valid");
+        assert_eq!(config.restarting_share(), part, "{max} over {shards}");
+    }
+}

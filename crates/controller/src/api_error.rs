@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::names::FENCE_POLICY_PREFIX;
 use kube::core::Status;
-use telemetry::{ErrorType, WriteOutcome};
+use telemetry::{Action, ErrorType, Metrics, WriteOutcome};
 
 /// Why a request failed. The class says what happens next; the message is the API server's own.
 #[derive(Debug, thiserror::Error)]
@@ -119,6 +119,17 @@ impl ApiError {
             | Self::Throttled { .. }
             | Self::Unjudged { .. }
             | Self::Unknown { .. } => false,
+        }
+    }
+
+    /// Counts a write by how it was answered. One that was not sent is none.
+    pub fn count<T>(metrics: &Metrics, action: Action, answer: &Result<T, Self>) {
+        let outcome = match answer {
+            Ok(_) => Some(WriteOutcome::Success),
+            Err(error) => error.write_outcome(),
+        };
+        if let Some(outcome) = outcome {
+            metrics.writes.record(action, outcome);
         }
     }
 

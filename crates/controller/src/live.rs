@@ -11,7 +11,7 @@ use planner::child::{Child, Children, Kind, database_of};
 use planner::deletion;
 use planner::intent::Salt;
 use planner::kept::without_configuration;
-use planner::plan::{Desired, Observed, Plan, Subject, plan};
+use planner::plan::{Desired, Observed, Plan, plan};
 use serde_json::Value;
 use sharding::Epoch;
 
@@ -20,6 +20,7 @@ use crate::permit::Permit;
 use crate::reconcile::lost;
 use crate::requests::{ApiError, Writer, collection, exchange};
 use crate::seen::SeenDatabase;
+use crate::store::Key;
 use crate::validate::{Verdict, validate};
 
 /// The Database and its children as they are now; `None` if it does not exist.
@@ -91,12 +92,7 @@ pub async fn preview(
         }
         None => SeenDatabase::undeclared(namespace, name, spec.clone()),
     };
-    let subject = Subject {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        uid: database.uid().unwrap_or_default(),
-        bucket: sharding::bucket_of(namespace, name),
-    };
+    let subject = Key::new(namespace, name).subject(&database.uid().unwrap_or_default());
     let reader = Writer::new(client.clone(), &subject, Permit::always(Epoch(0)));
     let found = dereference(&reader, &database, &children, name).await?;
     if let Some(spoilt) = found.spoilt {

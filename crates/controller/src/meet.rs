@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use planner::deletion;
-use planner::plan::Subject;
-use telemetry::{Action, WriteOutcome};
+use telemetry::Action;
 
 use crate::arrivals::Arrival;
 use crate::reconcile::Context;
@@ -46,12 +45,7 @@ pub(crate) async fn meet(
 }
 
 async fn stamp(cx: &Context, key: &Key, writer: &Writer, arrival: &Arrival) -> Result<Arc<SeenDatabase>, ApiError> {
-    let subject = Subject {
-        namespace: key.namespace.to_string(),
-        name: key.name.to_string(),
-        uid: arrival.uid.clone(),
-        bucket: key.bucket,
-    };
+    let subject = key.subject(&arrival.uid);
     let Some(change) = deletion::stamp(&subject, &arrival.finalizers, arrival.bucket.as_deref()) else {
         // It has its label, so whatever was told is no longer so.
         return Err(ApiError::NotFound {
@@ -59,12 +53,7 @@ async fn stamp(cx: &Context, key: &Key, writer: &Writer, arrival: &Arrival) -> R
         });
     };
     let stamped = writer.stamp(&key.name, &arrival.version, &change).await;
-    let outcome = stamped
-        .as_ref()
-        .map_or_else(ApiError::write_outcome, |_| Some(WriteOutcome::Success));
-    if let Some(outcome) = outcome {
-        cx.metrics.writes.record(Action::Stamp, outcome);
-    }
+    ApiError::count(&cx.metrics, Action::Stamp, &stamped);
     let database = stamped?;
     cx.store.put_database(key, database.clone());
     Ok(Arc::new(database))

@@ -167,19 +167,13 @@ impl ReconcileError {
 /// Brings one Database closer to what is declared, for as long as the permit holds.
 pub async fn reconcile(cx: &Context, key: &Key, permit: &Permit) -> Result<Next, ReconcileError> {
     let entry = cx.store.get(key);
-    let mut subject = Subject {
-        namespace: key.namespace.to_string(),
-        name: key.name.to_string(),
-        uid: String::new(),
-        bucket: key.bucket,
-    };
-    let writer = Writer::new(cx.client.clone(), &subject, permit.clone());
+    let writer = Writer::new(cx.client.clone(), &key.subject(""), permit.clone());
     let met = meet(cx, key, &writer, &entry).await.map_err(ReconcileError::Meet)?;
     let Some(database) = met else {
         cx.restarts.settled(key);
         return Ok(Next::Wait);
     };
-    subject.uid = database.uid().unwrap_or_default();
+    let subject = key.subject(&database.uid().unwrap_or_default());
     let fences = entry.children.values().map(|child| child.fence).chain([database.fence]);
     if let Some(newer) = fences.flatten().max().filter(|fence| *fence > permit.epoch()) {
         // Every write would be refused. If the bucket is still ours, its epoch is too low.

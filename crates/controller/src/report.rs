@@ -78,12 +78,7 @@ pub async fn report(
     }
     let version = database.resource_version().unwrap_or_default();
     let written = writer.status(&subject.name, &version, &change).await;
-    let outcome = written
-        .as_ref()
-        .map_or_else(ApiError::write_outcome, |_| Some(WriteOutcome::Success));
-    if let Some(outcome) = outcome {
-        cx.metrics.writes.record(Action::Status, outcome);
-    }
+    ApiError::count(&cx.metrics, Action::Status, &written);
     cx.store.put_database(key, written?);
     for note in notes(&database.status, &status) {
         if !writer.holds() {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::ResourceExt as _;
 use planner::child::{Child, ChildRef, Children, Kind};
+use planner::plan::Subject;
 use sharding::{Bucket, bucket_of};
 
 use crate::seen::SeenDatabase;
@@ -34,6 +35,16 @@ impl Key {
             namespace: namespace.into(),
             name: name.into(),
             bucket: bucket_of(namespace, name),
+        }
+    }
+
+    /// The Database as plans and writers know it; a uid is needed for plans only.
+    pub fn subject(&self, uid: &str) -> Subject {
+        Subject {
+            namespace: self.namespace.to_string(),
+            name: self.name.to_string(),
+            uid: uid.to_owned(),
+            bucket: self.bucket,
         }
     }
 }

@@ -10,10 +10,9 @@ use std::time::Duration;
 use api::names;
 use fleet::Fleet;
 use kube::{Client, ResourceExt as _};
-use planner::plan::Subject;
 use serde_json::json;
 use sharding::Bucket;
-use telemetry::{Action, Metrics, WriteOutcome};
+use telemetry::{Action, Metrics};
 
 use crate::gate::Pass;
 use crate::permit::Permit;
@@ -82,25 +81,14 @@ pub(crate) async fn put_right(client: Client, metrics: Metrics, fleet: Fleet, mu
     let Some(epoch) = fleet.epoch_of(key.bucket) else {
         return;
     };
-    let subject = Subject {
-        namespace: key.namespace.to_string(),
-        name: key.name.to_string(),
-        uid: String::new(),
-        bucket: key.bucket,
-    };
     let leave = pass.permit();
-    let writer = Writer::new(client, &subject, Permit::new(epoch, move || leave.holds()));
+    let writer = Writer::new(client, &key.subject(""), Permit::new(epoch, move || leave.holds()));
     let change = json!({"metadata": {"labels": {names::BUCKET_LABEL: key.bucket.to_string()}}});
     let written = tokio::select! {
         () = pass.aborted() => return,
         written = writer.stamp(&key.name, &stray.version, &change) => written,
     };
-    let outcome = written
-        .as_ref()
-        .map_or_else(ApiError::write_outcome, |_| Some(WriteOutcome::Success));
-    if let Some(outcome) = outcome {
-        metrics.writes.record(Action::Stamp, outcome);
-    }
+    ApiError::count(&metrics, Action::Stamp, &written);
     match written {
         Ok(_) => tracing::warn!(database = %key, label = %stray.label, "a wrong label was put right"),
         // It changed; the watch tells.

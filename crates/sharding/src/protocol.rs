@@ -25,7 +25,8 @@
 //! - A request is sent once: no retries inside of a client.
 //! - Reads of a Lease and lists of Leases are consistent (no `resourceVersion=0`).
 //! - [`Command::Abort`] is also on a timer that needs nobody: see [`member::Member::abort_at`].
-//! - Before each start of work, and before each write, [`member::Member::serves`] is asked.
+//! - Before each start of work [`member::Member::serves`] is asked. Before each write: whether the bucket is still in
+//!   [`member::Member::work`] under the epoch of that work, also draining, and [`member::Member::abort_at`] is not past.
 //!
 //! Deliberately absent: clocks, randomness, clients, retries in a loop.
 

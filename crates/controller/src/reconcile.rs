@@ -129,12 +129,6 @@ impl ReconcileError {
         self.api().map_or(ErrorType::Safety, ApiError::error_type)
     }
 
-    /// Whether the API server's fence refused a write of it: somebody else may own the bucket, or an object bears a newer
-    /// epoch than the map.
-    pub fn fenced(&self) -> bool {
-        matches!(self.api(), Some(ApiError::Fenced { .. }))
-    }
-
     /// Whether it ended because the bucket is owned no more. Nothing is wrong then.
     pub fn not_owner(&self) -> bool {
         matches!(self.api(), Some(ApiError::NotOwner { .. }))

@@ -68,11 +68,6 @@ impl Strays {
         let all = self.lock();
         all.iter().map(|(key, stray)| (key.clone(), stray.clone())).collect()
     }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.lock().is_empty()
-    }
 }
 
 /// Puts the label of one right, in the name of the owner of the bucket that it names. The write carries the epoch of the
@@ -125,7 +120,7 @@ mod tests {
             !strays.take(&key, &labelled(Some(&key.bucket.to_string()))),
             "put right"
         );
-        assert!(strays.is_empty());
+        assert_eq!(strays.all(), []);
         assert!(!strays.take(&key, &labelled(None)), "everybody sees those without one");
         assert!(!strays.take(&key, &labelled(Some("none"))));
     }

@@ -180,6 +180,8 @@ impl Drop for Pass {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn bucket(index: u16) -> Bucket {
@@ -235,7 +237,8 @@ mod tests {
             let gate = Arc::clone(&gate);
             async move { gate.abort().await }
         });
-        pass.aborted().await;
+        let heard = tokio::time::timeout(Duration::from_secs(30), pass.aborted()).await;
+        assert!(heard.is_ok(), "it hears of the abort");
         assert!(!ending.is_finished(), "it waits");
         drop(pass);
         ending.await.expect("no panic");

@@ -81,7 +81,7 @@ pub(crate) async fn connect_as(
     config.headers.push((USER_AGENT, value));
     config.read_timeout = Some(SILENT_AT_MOST);
     let server = config.cluster_url.to_string();
-    let client = Client::try_from(config.clone()).map_err(|source| ConnectError::Client(Box::new(source)))?;
+    let client = fleet::connection::client(config.clone()).map_err(|source| ConnectError::Client(Box::new(source)))?;
     check(&client, &server).await?;
     Ok((client, config))
 }

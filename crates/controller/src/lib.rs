@@ -4,7 +4,7 @@
 //! [`dereference`](mod@dereference), [`validate`](mod@validate), `planner::plan`, [`apply`](mod@apply),
 //! [`report`](mod@report). Around them: [`ownership`] does what the fleet orders: it opens watches for buckets
 //! ([`holdings`]) and lets reconciles in ([`gate`]); [`watch`] feeds [`store`] and the queue with what [`seen`] takes of
-//! each object, and [`arrivals`] (`meet`) and [`strays`] with Databases that carry no bucket or the wrong one;
+//! each object, opened again by `reopen`, and [`arrivals`] (`meet`) and [`strays`] with Databases that carry no bucket or the wrong one;
 //! [`requests`] is every request that is made, [`permit`] the leave to write, [`api_error`] what an answer means; [`live`]
 //! reads one Database for the command line.
 //!
@@ -42,6 +42,7 @@ mod meet;
 pub mod ownership;
 pub mod permit;
 pub mod reconcile;
+mod reopen;
 pub mod report;
 pub mod requests;
 pub mod restarts;

@@ -15,7 +15,6 @@ use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::Api;
 use kube::core::PartialObjectMeta;
-use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, Resource, ResourceExt as _};
 use planner::child::Kind;
@@ -26,6 +25,7 @@ use tokio::task::JoinSet;
 use workqueue::{Class, Queue};
 
 use crate::arrivals::{Arrival, Arrivals};
+use crate::reopen::patiently;
 use crate::seen::{SeenChild, SeenDatabase};
 use crate::store::{Key, Part, Store};
 use crate::strays::Strays;
@@ -239,7 +239,10 @@ where
         + Send
         + 'static,
 {
-    watcher::watcher(api::<K>(client, scope), watcher::Config::default().labels(selector)).default_backoff()
+    patiently(watcher::watcher(
+        api::<K>(client, scope),
+        watcher::Config::default().labels(selector),
+    ))
 }
 
 fn key_of<K>(object: &K) -> Key

@@ -9,6 +9,8 @@ use std::time::Duration;
 use http::header::{HeaderValue, InvalidHeaderValue, USER_AGENT};
 use kube::{Client, Config};
 
+use crate::connection;
+
 /// How long one answer may take, at most.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -51,7 +53,7 @@ impl Clients {
         config.write_timeout = Some(ANSWER_WITHIN);
         // A renewal that is sent again by itself could outlive the Lease that it renews.
         config.default_retry = false;
-        let made = |config| Client::try_from(config).map_err(|error| ClientError::Client(Box::new(error)));
+        let made = |config| connection::client(config).map_err(|error| ClientError::Client(Box::new(error)));
         // A watch has its own measure of silence.
         config.read_timeout = None;
         let watches = made(config.clone())?;

@@ -1,0 +1,57 @@
+//! Connections to the API server whose death is noticed.
+//!
+//! `kube` speaks HTTP/1.1, where a watch has a connection of its own and is silent for a minute at a time; HTTP/2's pings
+//! are done by TCP here. What they cannot see is a server that lives and says nothing: that is for whoever reads.
+
+use std::time::Duration;
+
+use hyper_timeout::TimeoutConnector;
+use hyper_util::client::legacy::Client as Http;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::retry::RetryPolicy;
+use kube::client::{Body, ConfigExt as _};
+use kube::{Client, Config};
+use tower::ServiceBuilder;
+use tower::retry::RetryLayer;
+
+/// Silence of the other side after which it is asked whether it is there, and how often from then on.
+const ASK: Duration = Duration::from_secs(2);
+/// The connection is dead when nothing that was sent, question or request, was acknowledged for so long. With one
+/// [`ASK`] before and one after it that stays below the 10 s in which a dead connection is to be noticed.
+const DEAD: Duration = Duration::from_secs(6);
+/// Questions without an answer after which it would be dead without [`DEAD`], where the kernel does not know that.
+const QUESTIONS: u32 = 3;
+
+/// A client like that of `kube`, with a limit on how long a connection can be dead without being noticed.
+///
+/// Not through an HTTP proxy, and not with credentials of a program, which people on their own machines have:
+/// there it is `kube`'s own.
+pub fn client(config: Config) -> kube::Result<Client> {
+    if config.proxy_url.is_some() || config.auth_info.exec.is_some() {
+        return Client::try_from(config);
+    }
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(ASK));
+    tcp.set_keepalive_interval(Some(ASK));
+    tcp.set_keepalive_retries(Some(QUESTIONS));
+    tcp.set_tcp_user_timeout(Some(DEAD));
+    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_read_timeout(config.read_timeout);
+    connector.set_write_timeout(config.write_timeout);
+    let http: Http<_, Body> = Http::builder(TokioExecutor::new()).build(connector);
+    let again = config
+        .default_retry
+        .then(|| RetryLayer::new(RetryPolicy::server_retry()));
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(again)
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(tower::BoxError::from)
+        .service(http);
+    Ok(Client::new(service, config.default_namespace.clone()))
+}

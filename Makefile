@@ -2,7 +2,7 @@
 CARGO ?= cargo
 DEVCLUSTER = $(CARGO) run --quiet -p devcluster --bin devcluster --
 
-.PHONY: help demo demo-down test chaos lint bench
+.PHONY: help demo demo-down test chaos measure lint bench
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -18,7 +18,11 @@ test: ## every test: pure, on a real control plane, on a real node
 
 chaos: ## replicas under faults of every kind for CHAOS_MINUTES (30), in an order of CHAOS_SEED (1)
 	$(CARGO) build --quiet --workspace --bins
-	CHAOS_MINUTES=$${CHAOS_MINUTES:-30} $(CARGO) test --workspace --test chaos -- --nocapture
+	CHAOS_MINUTES=$${CHAOS_MINUTES:-30} $(CARGO) test --workspace --test replicas chaos -- --nocapture
+
+measure: ## takeovers, handovers, memory, outages: each figure of docs/sharding.md that takes real replicas (80 minutes)
+	$(CARGO) build --quiet --workspace --bins
+	$(CARGO) test --workspace --test replicas measure -- --ignored --nocapture --test-threads=1
 
 lint: ## format, clippy, rustdoc, licences and sources of dependencies
 	$(CARGO) fmt --all --check

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +48,7 @@ struct State {
 pub struct Proxy {
     address: SocketAddr,
     state: watch::Sender<State>,
+    answered: Arc<AtomicU64>,
     _tasks: JoinSet<()>,
 }
 
@@ -58,11 +60,13 @@ impl Proxy {
         let listener = TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         let (state, shown) = watch::channel(State::default());
+        let answered = Arc::new(AtomicU64::new(0));
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, server, shown));
+        tasks.spawn(accept(listener, server, shown, answered.clone()));
         Ok(Self {
             address,
             state,
+            answered,
             _tasks: tasks,
         })
     }
@@ -70,6 +74,11 @@ impl Proxy {
     /// Where clients find it.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Bytes that have passed to clients.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
     }
 
     /// From now on nothing passes, or all does.
@@ -111,13 +120,13 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, server: SocketAddr, state: watch::Receiver<State>) {
+async fn accept(listener: TcpListener, server: SocketAddr, state: watch::Receiver<State>, answered: Arc<AtomicU64>) {
     let mut connections = JoinSet::new();
     loop {
         let Ok((client, _)) = listener.accept().await else {
             return;
         };
-        let mut state = state.clone();
+        let (mut state, answered) = (state.clone(), answered.clone());
         if state.borrow().away {
             continue;
         }
@@ -130,6 +139,7 @@ async fn accept(listener: TcpListener, server: SocketAddr, state: watch::Receive
             let connection = Connection {
                 generation: state.borrow().generation,
                 asked: Arc::new(Mutex::new(Instant::now())),
+                answered,
             };
             let up = connection.pass(Way::Up, from_client, to_server, state.clone());
             let down = connection.pass(Way::Down, from_server, to_client, state.clone());
@@ -152,6 +162,7 @@ struct Connection {
     generation: u32,
     /// When the client said something last.
     asked: Arc<Mutex<Instant>>,
+    answered: Arc<AtomicU64>,
 }
 
 /// When something came, and what; nothing: the end.
@@ -210,6 +221,10 @@ impl Connection {
             }
             if to.write_all(&bytes).await.is_err() {
                 return;
+            }
+            if way == Way::Down {
+                let count = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+                self.answered.fetch_add(count, Ordering::Relaxed);
             }
         }
     }
@@ -285,6 +300,7 @@ mod tests {
         let sent = Instant::now();
         client.write_u8(3).await.unwrap();
         assert_eq!(client.read_u8().await.unwrap(), 4);
+        assert_eq!(proxy.answered(), 2);
         assert!(sent.elapsed() >= Duration::from_millis(200), "there and back");
     }
 }

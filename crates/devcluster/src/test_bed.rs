@@ -15,11 +15,20 @@ impl TestBed {
     /// If it does not start for any other reason, and where [`skip`] does.
     #[must_use]
     pub fn up(test: &str) -> Option<Self> {
+        Self::with_simulated_nodes(test, None)
+    }
+
+    /// Like [`up`](Self::up), with so many nodes on which pods run in name only.
+    ///
+    /// # Panics
+    /// Where [`up`](Self::up) does.
+    #[must_use]
+    pub fn with_simulated_nodes(test: &str, simulated_nodes: Option<u32>) -> Option<Self> {
         let name = format!("{test}-test-{}", std::process::id());
         let options = Options {
             name: name.parse().expect("a name of a cluster"),
             nodes: None,
-            simulated_nodes: None,
+            simulated_nodes,
         };
         match Cluster::up(&options) {
             Ok(cluster) => Some(Self(Some(cluster))),

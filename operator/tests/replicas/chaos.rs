@@ -4,31 +4,21 @@
 //! First without the fence: there a write that arrives late must be found accepted, or the judge sees nothing. Then with
 //! it, under faults of every kind ([`faults`]) from a seeded schedule.
 //!
-//! `CHAOS_MINUTES` makes it long, `CHAOS_SEED` makes it another one. It starts a control plane of its own and runs itself
-//! again inside, where the API server is reachable.
-
-mod audit;
-mod faults;
-mod judge;
-mod load;
-mod place;
-mod replica;
+//! `CHAOS_MINUTES` makes it long, `CHAOS_SEED` makes it another one.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use devcluster::{BODIES_GROUP, Identity, TestBed};
 use nix::sys::signal::Signal;
 use rand::seq::SliceRandom as _;
 
-use audit::{Micros, now};
-use faults::Fault;
-use load::Load;
-use place::{Place, USER, say};
+use crate::audit::{Micros, now};
+use crate::faults::{self, Fault};
+use crate::measure::seconds;
+use crate::place::{Place, Shape, say};
+use crate::setting::{Setting, in_a_cluster};
+use crate::{judge, measure, replica};
 
-/// Set for the run inside of the cluster: the audit log's path.
-const INSIDE: &str = "CHAOS_INSIDE";
 const NAMES: [&str; 4] = ["r0", "r1", "r2", "r3"];
 /// Nothing may be written for so long once all is done.
 const QUIET: Duration = Duration::from_secs(10);
@@ -66,77 +56,29 @@ impl Form {
             .map(|minutes| format!("CHAOS_MINUTES={minutes} "))
             .unwrap_or_default();
         let seed = self.seed;
-        format!("{minutes}CHAOS_SEED={seed} cargo test -p database-operator --test chaos -- --nocapture")
+        format!("{minutes}CHAOS_SEED={seed} cargo test --workspace --test replicas chaos -- --nocapture")
     }
 }
 
 #[test]
 fn no_database_is_changed_by_an_owner_whose_time_is_over() {
-    if let Some(log) = std::env::var_os(INSIDE) {
-        let runtime = tokio::runtime::Runtime::new().expect("threads");
-        return runtime.block_on(inside(&PathBuf::from(log)));
-    }
-    let form = Form::asked();
-    let Some(bed) = TestBed::up("chaos") else { return };
-    let kubeconfig = bed
-        .kubeconfig_for(&Identity::new(USER, &[BODIES_GROUP]))
-        .expect("a kubeconfig");
-    let status = devcluster::status(bed.name()).expect("a status").expect("it runs");
-    let server = status
-        .components
-        .iter()
-        .find(|component| component.name == "kube-apiserver");
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("chaos-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a folder");
-    // The run inside, and with it the replicas, ends with this thread.
-    let mut again = bed.command("setpriv").expect("a command");
-    again
-        .args(["--pdeathsig", "KILL", "--"])
-        .arg(std::env::current_exe().expect("this program"))
-        .args([
-            "--exact",
-            "no_database_is_changed_by_an_owner_whose_time_is_over",
-            "--nocapture",
-        ])
-        .env(INSIDE, bed.audit_log())
-        .env("CHAOS_KUBECONFIG", kubeconfig)
-        .env("CHAOS_API_SERVER", server.expect("an API server").pid.to_string())
-        .env("CHAOS_FOLDER", &folder);
-    let status = again.status().expect("it can be run");
-    let again = form.command();
-    if !status.success() {
-        std::fs::copy(bed.audit_log(), folder.join("audit.log")).expect("copied");
-    }
-    assert!(status.success(), "failed; logs in {}; again: {again}", folder.display());
-    std::fs::remove_dir_all(&folder).expect("removed");
+    in_a_cluster(None, &Form::asked().command(), inside);
 }
 
-fn variable(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is set by the run outside"))
-}
-
-async fn inside(log: &Path) {
+async fn inside(setting: Setting) {
     let form = Form::asked();
     let (databases, rate) = form.load();
-    let server = variable("CHAOS_API_SERVER").parse().expect("a process id");
-    let folder = PathBuf::from(variable("CHAOS_FOLDER"));
     say(&format!("    {}", form.command()));
     let began = Instant::now();
-    let mut place = Place::new(variable("CHAOS_KUBECONFIG").into(), log, server, &folder, form.seed).await;
+    let mut place = Place::new(setting, Shape::fast(3), form.seed).await;
     for name in NAMES {
         place.add_replica(name);
     }
-    let load = Load::create(&place.client, databases).await;
-    place.databases = load.names();
-    place.load = Some(load);
+    place.declare(databases).await;
     place.settled().await;
     place.tell("4 replicas share the buckets");
     place.all_done().await;
     place.tell("all Databases have their children");
-    assert!(
-        !place.log.maps.is_empty(),
-        "the audit log shows no bodies: devcluster's program is older than this test; cargo build -p devcluster"
-    );
     place.load().start(rate);
 
     let stale = without_fence(&mut place).await;
@@ -212,19 +154,7 @@ async fn converge(place: &mut Place) {
             .position(|replica| replica.name == name)
             .expect("it runs");
         place.replicas[replica].signal(Signal::SIGTERM);
-        let deadline = Instant::now() + place::DEADLINE;
-        let status = loop {
-            if let Some(status) = place.replicas[replica].ended() {
-                break status;
-            }
-            assert!(Instant::now() < deadline, "{name} does not stop");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        };
-        assert!(
-            status.success(),
-            "{name}: {status}: {}",
-            place.replicas[replica].last_lines()
-        );
+        place.stops(replica).await;
     }
     place.settled().await;
     place.tell("a fresh replica owns everything");
@@ -243,7 +173,6 @@ fn conclude(place: &Place, form: &Form, fenced: Micros, stale_before: usize) {
     let (writes, maps) = (&place.log.writes, &place.log.maps);
     let verdict = judge::judge(writes, maps, fenced, Micros::MAX);
     let reconciles: u64 = place.replicas.iter().map(replica::Replica::reconciles).sum();
-    let seconds = |micros: Micros| std::time::Duration::from_micros(micros.unsigned_abs()).as_secs_f64();
     say(&format!(
         "\n    Seed {}. {} Databases, {} changes, {reconciles} reconciles (as far as replicas could be asked), {} maps.",
         form.seed,
@@ -262,32 +191,13 @@ fn conclude(place: &Place, form: &Form, fenced: Micros, stale_before: usize) {
         verdict.fenced_off,
         verdict.owners,
     ));
-    let mut worst = 0;
-    for death in &place.journal.deaths {
-        let takeover = judge::takeover(death, writes, maps, &place.databases);
-        worst = worst.max(takeover.owned);
-        say(&format!(
-            "    Takeover from {}{}: {} Databases, all owned after {:.1} s (bar 6.5), each written for after {:.1} s at most.",
-            death.member,
-            if death.led { ", the leader" } else { "" },
-            takeover.databases,
-            seconds(takeover.owned),
-            seconds(takeover.written.unwrap_or_default()),
-        ));
-    }
-    let gaps = judge::planned_gaps(maps, &place.databases, &place.journal.faults);
-    let at = |tenths: usize| {
-        gaps.get((gaps.len() * tenths / 1000).min(gaps.len().saturating_sub(1)))
-            .copied()
-    };
-    say(&format!(
-        "    Planned handovers: {} moves of Databases; nobody could start work for p50 {:.3}, p99 {:.3} (bar 1), worst \
-         {:.3} s.",
-        gaps.len(),
-        seconds(at(500).unwrap_or_default()),
-        seconds(at(990).unwrap_or_default()),
-        seconds(gaps.last().copied().unwrap_or_default()),
-    ));
+    let takeovers = measure::takeovers(place);
+    let worst = takeovers
+        .iter()
+        .map(|takeover| takeover.owned)
+        .max()
+        .unwrap_or_default();
+    measure::gaps(place);
     for resumed in &place.journal.resumed {
         say(&format!(
             "    API server back: first write after {:.1} s.",

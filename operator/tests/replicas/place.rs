@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,13 +20,13 @@ use crate::audit::{Log, Micros, Write, now};
 use crate::judge::{Death, owner};
 use crate::load::Load;
 use crate::replica::Replica;
+pub(crate) use crate::replica::Shape;
+use crate::setting::Setting;
 
 /// As whom all replicas act.
 pub(crate) const USER: &str = "database-operator";
 /// Of all Databases.
 pub(crate) const NAMESPACE: &str = "chaos";
-/// Of the replicas' `--shards`.
-const SHARDS: usize = 3;
 /// Generous: the machine may be busy.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(3);
 /// How often a condition is looked at.
@@ -98,11 +98,15 @@ pub(crate) struct Place {
     server: SocketAddr,
     kubeconfig: PathBuf,
     folder: PathBuf,
+    quiet_kubeconfig: PathBuf,
+    pub(crate) shape: Shape,
+    /// Whether the audit log is of no interest.
+    quiet: bool,
 }
 
 impl Place {
     /// Installs the operator without its fence.
-    pub(crate) async fn new(kubeconfig: PathBuf, audit_log: &Path, api_server: i32, folder: &Path, seed: u64) -> Self {
+    pub(crate) async fn new(setting: Setting, shape: Shape, seed: u64) -> Self {
         let mut config = kube::Config::infer()
             .await
             .expect("KUBECONFIG leads to the test cluster");
@@ -118,8 +122,8 @@ impl Place {
         must(&[&wait[..], &definitions].concat(), "");
         Self {
             client: Client::try_from(config).expect("a client"),
-            log: Log::new(audit_log),
-            api_server,
+            log: Log::new(&setting.audit_log),
+            api_server: setting.api_server,
             replicas: Vec::new(),
             load: None,
             databases: Vec::new(),
@@ -127,8 +131,11 @@ impl Place {
             journal: Journal::default(),
             began: Instant::now(),
             server: server.parse().expect("an address and a port"),
-            kubeconfig,
-            folder: folder.to_owned(),
+            kubeconfig: setting.kubeconfig,
+            folder: setting.folder,
+            quiet_kubeconfig: setting.quiet_kubeconfig,
+            shape,
+            quiet: false,
         }
     }
 
@@ -161,11 +168,23 @@ impl Place {
     }
 
     pub(crate) fn add_replica(&mut self, name: &str) {
-        let text = std::fs::read_to_string(&self.kubeconfig).expect("a kubeconfig");
+        let text = std::fs::read_to_string(if self.quiet {
+            &self.quiet_kubeconfig
+        } else {
+            &self.kubeconfig
+        });
+        let text = text.expect("a kubeconfig");
         let kubeconfig: Value = serde_json::from_str(&text).expect("JSON");
-        let mut replica = Replica::new(name, &kubeconfig, self.server, &self.folder);
+        let mut replica = Replica::new(name, self.shape.clone(), &kubeconfig, self.server, &self.folder);
         replica.start();
         self.replicas.push(replica);
+    }
+
+    /// Declares so many Databases, those that are there included.
+    pub(crate) async fn declare(&mut self, count: usize) {
+        let load = Load::create(&self.client, count).await;
+        self.databases = load.names();
+        self.load = Some(load);
     }
 
     pub(crate) fn load(&self) -> &Load {
@@ -204,7 +223,9 @@ impl Place {
             replica.must_run();
             replica.count().await;
         }
-        self.log.follow().expect("the audit log");
+        if !self.quiet {
+            self.log.follow().expect("the audit log");
+        }
     }
 
     /// Waits until it is so.
@@ -238,11 +259,45 @@ impl Place {
 
     /// Waits until all that was declared is done.
     pub(crate) async fn all_done(&mut self) {
-        let deadline = Instant::now() + DEADLINE;
+        // Listing many takes the machine's time from those that are to do it.
+        let many = u32::try_from(self.databases.len() / 50).expect("few");
+        let deadline = Instant::now() + DEADLINE + LOOK * many;
         while let Err(missing) = self.load().settled().await {
             assert!(Instant::now() < deadline, "not done: {missing}");
-            self.pass(LOOK).await;
+            self.pass(LOOK * many.max(1)).await;
         }
+    }
+
+    /// Waits until a replica that was asked to stop has ended as it should.
+    pub(crate) async fn stops(&mut self, replica: usize) {
+        let deadline = Instant::now() + DEADLINE;
+        let replica = &mut self.replicas[replica];
+        let status = loop {
+            if let Some(status) = replica.ended() {
+                break status;
+            }
+            let name = &replica.name;
+            assert!(
+                Instant::now() < deadline,
+                "{name} does not stop: {}",
+                replica.last_lines()
+            );
+            replica.count().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert!(status.success(), "{}: {status}: {}", replica.name, replica.last_lines());
+    }
+
+    /// All replicas die, and others are started; without a trace in the audit log, if it is `quiet`.
+    pub(crate) async fn begin_anew(&mut self, shape: Shape, names: &[&str], quiet: bool) {
+        self.replicas.clear();
+        self.shape = shape;
+        self.quiet = quiet;
+        self.log.skip().expect("the audit log");
+        for name in names {
+            self.add_replica(name);
+        }
+        self.settled().await;
     }
 
     /// Waits until this member owns nothing any more.
@@ -304,7 +359,7 @@ fn is_settled(place: &Place, map: &Spec) -> bool {
     let in_role = |role| map.members.iter().filter(move |member| member.role == role);
     let known = in_role(Role::Active).chain(in_role(Role::Standby));
     let all_known = known.clone().count() == up.len() && map.members.len() == up.len();
-    let active = in_role(Role::Active).count() == up.len().min(SHARDS);
+    let active = in_role(Role::Active).count() == up.len().min(place.shape.shards);
     let owned = Bucket::all().all(|bucket| owner(map, bucket).is_some_and(|(owner, _)| up.contains(&owner)));
     all_known && active && owned && map.round.is_none()
 }

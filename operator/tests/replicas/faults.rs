@@ -10,7 +10,7 @@ use rand::seq::IndexedRandom as _;
 
 use crate::audit::{Micros, now};
 use crate::judge::Death;
-use crate::place::{DEADLINE, Place};
+use crate::place::Place;
 
 /// One fault, from its begin until all replicas share the buckets again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,7 +116,7 @@ impl Fault {
 }
 
 /// Any replica that owns Databases.
-async fn an_owner(place: &mut Place) -> usize {
+pub(crate) async fn an_owner(place: &mut Place) -> usize {
     let mut owners = Vec::new();
     for (at, replica) in place.replicas.iter().enumerate() {
         if !place.databases_of(&replica.name).await.is_empty() {
@@ -126,7 +126,7 @@ async fn an_owner(place: &mut Place) -> usize {
     *owners.choose(&mut place.random).expect("somebody owns something")
 }
 
-async fn killed(place: &mut Place, victim: usize, led: bool) {
+pub(crate) async fn killed(place: &mut Place, victim: usize, led: bool) {
     let member = place.replicas[victim].name.clone();
     let databases = place.databases_of(&member).await;
     // So that it dies in the middle of its work.
@@ -167,24 +167,7 @@ async fn terminated(place: &mut Place, kill_leader_after: Option<Duration>) {
             dead = Some(leader);
         }
     }
-    let deadline = tokio::time::Instant::now() + DEADLINE;
-    let status = loop {
-        if let Some(status) = place.replicas[victim].ended() {
-            break status;
-        }
-        assert!(
-            tokio::time::Instant::now() < deadline,
-            "{member} does not stop: {}",
-            place.replicas[victim].last_lines()
-        );
-        place.replicas[victim].count().await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
-    assert!(
-        status.success(),
-        "{member}: {status}: {}",
-        place.replicas[victim].last_lines()
-    );
+    place.stops(victim).await;
     place.tell("it has stopped");
     if let Some(dead) = dead {
         let member = place.replicas[dead].name.clone();
@@ -307,7 +290,8 @@ impl Drop for Frozen {
     }
 }
 
-async fn without_server(fault: Fault, place: &mut Place, time: Duration) {
+/// The API server does not answer, or is away, for so long. Ends when a replica has written again, and nothing moves.
+pub(crate) async fn without_server(fault: Fault, place: &mut Place, time: Duration) {
     let from = now();
     place.tell(&format!("{} for {} s", fault.name(), time.as_secs()));
     if fault == Fault::ServerFrozen {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -74,17 +75,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Load {
-    /// Creates the Databases. Nothing changes yet.
+    /// Creates the Databases that are not there. Nothing changes yet.
     pub(crate) async fn create(client: &Client, count: usize) -> Self {
         let databases: Api<DynamicObject> = Api::namespaced_with(client.clone(), NAMESPACE, &resource());
-        let names: Vec<String> = (0..count).map(|index| format!("d{index:03}")).collect();
-        for name in &names {
-            let object = serde_json::from_value(database(name)).expect("an object");
-            databases
-                .create(&PostParams::default(), &object)
-                .await
-                .expect("created");
-        }
+        let names: Vec<String> = (0..count).map(|index| format!("d{index:05}")).collect();
+        stream::iter(&names)
+            .for_each_concurrent(2 * IN_FLIGHT, |name| {
+                let object = serde_json::from_value(database(name)).expect("an object");
+                let databases = databases.clone();
+                async move {
+                    match databases.create(&PostParams::default(), &object).await {
+                        Ok(_) => {}
+                        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+                        Err(error) => panic!("it cannot be created: {error}"),
+                    }
+                }
+            })
+            .await;
         Self {
             shared: Arc::new(Shared {
                 databases,
@@ -107,10 +114,12 @@ impl Load {
     /// From now on so many changes a second at most, each of a Database whose last one is done.
     pub(crate) fn start(&self, rate: u32) {
         let (looking, changing) = (Arc::clone(&self.shared), Arc::clone(&self.shared));
+        // Looking at many takes long.
+        let pause = LOOK * u32::try_from(self.shared.names.len() / 100).expect("few").max(1);
         let look = async move {
             loop {
                 looking.look().await;
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(pause).await;
             }
         };
         let change = async move {
@@ -160,14 +169,19 @@ impl Load {
         self.shared.accepted.load(Ordering::Relaxed)
     }
 
-    /// Ends, and gives every Database a last change. Returns what each has then.
-    pub(crate) async fn finish(&self) -> Vec<(String, u64)> {
+    /// Ends.
+    pub(crate) async fn stop(&self) {
         let task = lock(&self.task).take();
         if let Some(task) = task {
             task.abort();
         }
-        // What was on its way arrives before the last change.
+        // What was on its way arrives.
         tokio::time::sleep(ANSWER_WITHIN / 5).await;
+    }
+
+    /// Ends, and gives every Database a last change. Returns what each has then.
+    pub(crate) async fn finish(&self) -> Vec<(String, u64)> {
+        self.stop().await;
         let mut last = Vec::new();
         for (at, name) in self.shared.names.iter().enumerate() {
             let value = loop {

@@ -17,8 +17,43 @@ use tokio::net::TcpStream;
 /// How many last lines of a log are shown.
 const LINES: usize = 15;
 
+/// How replicas are run.
+#[derive(Debug, Clone)]
+pub(crate) struct Shape {
+    pub(crate) shards: usize,
+    /// Lease, renew deadline and retry period, in seconds.
+    pub(crate) timings: [u64; 3],
+    /// Of each StatefulSet.
+    pub(crate) pods: u32,
+}
+
+impl Shape {
+    /// The fast profile, without pods.
+    pub(crate) fn fast(shards: usize) -> Self {
+        let timings = [6, 4, 1];
+        Self {
+            shards,
+            timings,
+            pods: 0,
+        }
+    }
+
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let [lease, deadline, retry] = self.timings;
+        vec![
+            format!("--shards={}", self.shards),
+            format!("--lease-seconds={lease}"),
+            format!("--renew-deadline-seconds={deadline}"),
+            format!("--retry-period-seconds={retry}"),
+            format!("--statefulset-replicas={}", self.pods),
+        ]
+    }
+}
+
 pub(crate) struct Replica {
     pub(crate) name: String,
+    /// From its next start on.
+    pub(crate) shape: Shape,
     pub(crate) proxy: Proxy,
     log: PathBuf,
     kubeconfig: PathBuf,
@@ -32,7 +67,7 @@ pub(crate) struct Replica {
 
 impl Replica {
     /// Not running yet. `kubeconfig` leads to the API server itself.
-    pub(crate) fn new(name: &str, kubeconfig: &Value, server: SocketAddr, folder: &Path) -> Self {
+    pub(crate) fn new(name: &str, shape: Shape, kubeconfig: &Value, server: SocketAddr, folder: &Path) -> Self {
         let proxy = Proxy::start(server).expect("a free port");
         let mut kubeconfig = kubeconfig.clone();
         let cluster = &mut kubeconfig["clusters"][0]["cluster"];
@@ -42,6 +77,7 @@ impl Replica {
         fs::write(&path, kubeconfig.to_string()).expect("written");
         Self {
             name: name.to_owned(),
+            shape,
             proxy,
             log: folder.join(format!("{name}.log")),
             kubeconfig: path,
@@ -69,22 +105,8 @@ impl Replica {
                 env!("CARGO_BIN_EXE_database-operator"),
                 "run",
             ])
-            .args([
-                "--lease-seconds",
-                "6",
-                "--renew-deadline-seconds",
-                "4",
-                "--retry-period-seconds",
-                "1",
-            ])
-            .args([
-                "--shards",
-                "3",
-                "--statefulset-replicas",
-                "0",
-                "--operator-namespace",
-                "database-operator",
-            ])
+            .args(self.shape.arguments())
+            .args(["--operator-namespace", "database-operator"])
             .args([
                 "--member",
                 &self.name,
@@ -107,10 +129,21 @@ impl Replica {
         self.process.is_some()
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        let process = self.process.as_ref().expect("it runs");
-        let pid = i32::try_from(process.id()).expect("a process id");
+        let pid = i32::try_from(self.pid()).expect("a process id");
         kill(Pid::from_raw(pid), signal).expect("sent");
+    }
+
+    /// Memory that it has in use now.
+    pub(crate) fn rss_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+        number.expect("the kernel says it")
     }
 
     /// As `kill -9` does it.

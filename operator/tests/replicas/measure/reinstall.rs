@@ -1,0 +1,107 @@
+//! The operator is removed with its map and its Leases, and comes back to Databases that have run on.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Resource as _;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
+use sharding::crd::MAP_NAME;
+
+use super::{again, seconds};
+use crate::audit::now;
+use crate::place::{NAMESPACE, Place, Shape, say};
+use crate::setting::{Setting, in_a_cluster};
+
+const DATABASES: usize = 200;
+const NAMES: [&str; 3] = ["r0", "r1", "r2"];
+
+#[test]
+#[ignore = "takes 5 minutes: make measure"]
+fn measure_a_reinstall() {
+    in_a_cluster(Some(4), &again("reinstall"), measure);
+}
+
+async fn measure(setting: Setting) {
+    let shape = Shape {
+        pods: 1,
+        ..Shape::fast(3)
+    };
+    let mut place = Place::new(setting, shape, 1).await;
+    place.fence().await;
+    for name in NAMES {
+        place.add_replica(name);
+    }
+    place.declare(DATABASES).await;
+    place.settled().await;
+    place.all_done().await;
+    place.pass(Duration::from_secs(5)).await;
+    let before = pods(&place).await;
+    say(&format!("    {} pods run (simulated)", before.len()));
+    assert_eq!(before.len(), DATABASES);
+
+    // Under replicas that run.
+    remove(&place, true, false).await;
+    place.tell("the map is deleted under running replicas");
+    place.settled().await;
+    works(&mut place, "the map was deleted").await;
+
+    // And without any.
+    place.replicas.clear();
+    remove(&place, true, true).await;
+    place.tell("all replicas are dead, map and Leases are deleted");
+    let shape = place.shape.clone();
+    place.begin_anew(shape, &NAMES, false).await;
+    works(&mut place, "the reinstall").await;
+
+    let after = pods(&place).await;
+    assert_eq!(before, after, "pods were replaced or restarted");
+    say("    The same pods run, none of them was restarted.");
+}
+
+/// Every Database is changed, and all of that is done.
+async fn works(place: &mut Place, since: &str) {
+    let from = now();
+    let last = place.load().finish().await;
+    place.all_done().await;
+    let to = now();
+    place.pass(Duration::from_secs(2)).await;
+    let wrong = place.load().misconfigured(&place.client, &last).await;
+    let refused = place.since(from).into_iter().filter(|write| write.fenced_off()).count();
+    say(&format!(
+        "    After {since}: {DATABASES} changes done in {:.1} s, {refused} writes refused by the fence meanwhile.",
+        seconds(to - from)
+    ));
+    assert!(wrong.is_empty(), "refused for good: {wrong:?}");
+}
+
+/// Uid and restarts of each pod.
+async fn pods(place: &Place) -> BTreeMap<String, (String, i32)> {
+    let pods: Api<Pod> = Api::namespaced(place.client.clone(), NAMESPACE);
+    let pods = pods.list(&ListParams::default()).await.expect("a list").items;
+    let facts = pods.into_iter().map(|pod| {
+        let status = pod.status.unwrap_or_default();
+        let containers = status.container_statuses.unwrap_or_default();
+        let restarts = containers.iter().map(|container| container.restart_count).sum();
+        let name = pod.metadata.name.unwrap_or_default();
+        (name, (pod.metadata.uid.unwrap_or_default(), restarts))
+    });
+    facts.collect()
+}
+
+async fn remove(place: &Place, map: bool, leases: bool) {
+    if map {
+        let maps: Api<DynamicObject> = Api::all_with(place.client.clone(), &fleet::shardmap::resource());
+        maps.delete(MAP_NAME, &DeleteParams::default()).await.expect("deleted");
+    }
+    if leases {
+        let leases: Api<Lease> = Api::namespaced(place.client.clone(), "database-operator");
+        let all = leases.list(&ListParams::default()).await.expect("a list").items;
+        assert!(!all.is_empty());
+        for lease in all {
+            let name = lease.meta().name.as_deref().expect("a name");
+            leases.delete(name, &DeleteParams::default()).await.expect("deleted");
+        }
+    }
+}

@@ -3,11 +3,12 @@
 //! An API server that is away comes back at any moment, and until the watch is open nothing new is seen: so there it is tried
 //! about once a second. One that answers with a refusal will do so again, and gets more and more time.
 
+use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use futures::{Stream, TryStreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::utils::Backoff as Waits;
 use kube::runtime::watcher::{self, Error};
@@ -26,18 +27,31 @@ const REFUSED: Backoff = Backoff {
     cap: Duration::from_secs(30),
 };
 
-/// The same watch, with pauses after its failures.
-pub(crate) fn patiently<T>(
+/// What is known of the failures of a watch.
+#[derive(Debug, Default)]
+struct Failures {
+    /// In a row.
+    count: AtomicU32,
+    /// Whether the last one was said by the API server.
+    refused: AtomicBool,
+}
+
+/// The same watch, with pauses after its failures, which are logged, seldom if they go on.
+pub(crate) fn patiently<T: Send>(
+    what: Cow<'static, str>,
     events: impl Stream<Item = watcher::Result<T>> + Send,
-) -> impl Stream<Item = watcher::Result<T>> + Send {
-    let refused = Arc::new(AtomicBool::new(false));
-    let pauses = Pauses {
-        failures: 0,
-        refused: refused.clone(),
-    };
-    events
-        .inspect_err(move |error| refused.store(refuses(error), Ordering::Relaxed))
-        .backoff(pauses)
+) -> impl Stream<Item = T> + Send {
+    let failures = Arc::new(Failures::default());
+    let pauses = Pauses(failures.clone());
+    let seen = events.inspect_err(move |error| {
+        failures.refused.store(refuses(error), Ordering::Relaxed);
+        let count = failures.count.fetch_add(1, Ordering::Relaxed) + 1;
+        if count.is_power_of_two() {
+            let error = telemetry::chain(error);
+            tracing::warn!(watch = %what, count, %error, "watch broke; it is being set up again");
+        }
+    });
+    seen.backoff(pauses).filter_map(|event| std::future::ready(event.ok()))
 }
 
 /// Whether that was said by the API server.
@@ -50,35 +64,30 @@ fn refuses(error: &Error) -> bool {
     }
 }
 
-struct Pauses {
-    failures: u32,
-    /// Of the last failure.
-    refused: Arc<AtomicBool>,
-}
+struct Pauses(Arc<Failures>);
 
 impl Iterator for Pauses {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        self.failures = self.failures.saturating_add(1);
-        let backoff = if self.refused.load(Ordering::Relaxed) {
+        let backoff = if self.0.refused.load(Ordering::Relaxed) {
             REFUSED
         } else {
             UNANSWERED
         };
-        Some(backoff.wait(self.failures, rand::random()))
+        Some(backoff.wait(self.0.count.load(Ordering::Relaxed), rand::random()))
     }
 }
 
 impl Waits for Pauses {
     fn reset(&mut self) {
-        self.failures = 0;
+        self.0.count.store(0, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use futures::{StreamExt as _, stream};
+    use futures::stream;
     use kube::core::Status;
     use tokio::time::Instant;
 
@@ -94,53 +103,35 @@ mod tests {
         Error::InitialListFailed(kube::Error::Api(status.boxed()))
     }
 
-    /// The longest of the pauses after so many failures, over some tries.
-    async fn longest_pause(error: fn() -> Error, failures: usize) -> Duration {
-        let mut longest = Duration::ZERO;
-        for _ in 0..50 {
-            let failed = stream::repeat_with(|| Err::<(), _>(error())).take(failures);
-            let mut events = std::pin::pin!(patiently(failed.chain(stream::iter([Ok(())]))));
-            let mut last = Instant::now();
-            while let Some(event) = events.next().await {
-                if event.is_ok() {
-                    longest = longest.max(last.elapsed());
-                }
-                last = Instant::now();
-            }
-        }
-        longest
+    const FAILURES: u32 = 60;
+
+    /// How long a watch takes to be open again after so many failures in a row.
+    async fn pauses(failure: fn() -> Error) -> Duration {
+        let failures = (0..FAILURES).map(|_| Err(failure()));
+        let events = stream::iter(failures.chain([Ok(())]));
+        let mut events = std::pin::pin!(patiently("things".into(), events));
+        let began = Instant::now();
+        assert_eq!(events.next().await, Some(()));
+        began.elapsed()
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_api_server_that_is_away_is_tried_every_second_and_one_that_refuses_less_and_less() {
-        let away = longest_pause(away, 60).await;
-        assert!(away <= Duration::from_millis(1010), "{away:?}");
-        assert!(away > Duration::from_millis(500), "they do grow: {away:?}");
-        let refused = longest_pause(forbidden, 8).await;
-        assert!(refused > Duration::from_secs(10), "{refused:?}");
-        assert!(refused <= Duration::from_millis(30_010), "{refused:?}");
+        // Their full jitter is half of the ceiling on average.
+        let away = pauses(away).await / FAILURES;
+        assert!(away > Duration::from_millis(300), "{away:?}");
+        assert!(away < Duration::from_millis(700), "{away:?}");
+        let refused = pauses(forbidden).await / FAILURES;
+        assert!(refused > Duration::from_secs(8), "{refused:?}");
+        assert!(refused < Duration::from_secs(20), "{refused:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn success_makes_the_next_pause_short_again() {
-        let events = [
-            forbidden(),
-            forbidden(),
-            forbidden(),
-            forbidden(),
-            forbidden(),
-            forbidden(),
-        ];
-        let events = stream::iter(events.map(Err)).chain(stream::iter([Ok(()), Err(forbidden()), Ok(())]));
-        let mut events = std::pin::pin!(patiently(events));
-        let mut last = Instant::now();
-        let mut pauses = Vec::new();
-        while let Some(event) = events.next().await {
-            if event.is_ok() {
-                pauses.push(last.elapsed());
-            }
-            last = Instant::now();
-        }
-        assert!(pauses[1] <= Duration::from_millis(1010), "{pauses:?}");
+        let events = (0..40).flat_map(|_| [Err(forbidden()), Ok(())]);
+        let mut events = std::pin::pin!(patiently("things".into(), stream::iter(events)));
+        let began = Instant::now();
+        while let Some(()) = events.next().await {}
+        assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
     }
 }

@@ -226,11 +226,7 @@ where
     }
 }
 
-fn objects<K>(
-    client: &Client,
-    scope: Option<&String>,
-    selector: &str,
-) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + use<K>
+fn objects<K>(client: &Client, scope: Option<&String>, selector: &str) -> impl Stream<Item = Event<K>> + Send + use<K>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + Clone
@@ -239,10 +235,9 @@ where
         + Send
         + 'static,
 {
-    patiently(watcher::watcher(
-        api::<K>(client, scope),
-        watcher::Config::default().labels(selector),
-    ))
+    let all = watcher::Config::default().labels(selector);
+    let events = watcher::watcher(api::<K>(client, scope), all);
+    patiently(K::plural(&()).into_owned().into(), events)
 }
 
 fn key_of<K>(object: &K) -> Key
@@ -253,7 +248,7 @@ where
 }
 
 async fn databases(
-    events: impl Stream<Item = watcher::Result<Event<SeenDatabase>>>,
+    events: impl Stream<Item = Event<SeenDatabase>>,
     Common { sink, scope, listed }: Common,
     buckets: Arc<BTreeSet<Bucket>>,
 ) {
@@ -273,35 +268,34 @@ async fn databases(
     };
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Apply(database)) => take(database, Class::UserChange),
+            Event::Apply(database) => take(database, Class::UserChange),
             // Also what happens when the label is changed or removed.
-            Ok(Event::Delete(database)) => {
+            Event::Delete(database) => {
                 let key = key_of(&database);
                 sink.strays.remove(&key);
                 if sink.store.doubt(&key) {
                     sink.queue.add(key, Class::UserChange);
                 }
             }
-            Ok(Event::Init) => (list, started_at) = (HashSet::new(), sink.store.highest_database_version(part)),
-            Ok(Event::InitApply(database)) => {
+            Event::Init => (list, started_at) = (HashSet::new(), sink.store.highest_database_version(part)),
+            Event::InitApply(database) => {
                 list.extend(database.uid());
                 take(database, Class::Resync);
             }
-            Ok(Event::InitDone) => {
+            Event::InitDone => {
                 for key in sink.store.keep_databases(part, &list, started_at) {
                     sink.queue.add(key, Class::Resync);
                 }
                 list = HashSet::new();
                 done(&listed);
             }
-            Err(error) => complain("databases", &error),
         }
     }
 }
 
 /// Databases that carry no bucket, or a label that is none: new ones, and those whose label somebody took away.
 async fn arrivals(
-    events: impl Stream<Item = watcher::Result<Event<PartialObjectMeta<Arriving>>>>,
+    events: impl Stream<Item = Event<PartialObjectMeta<Arriving>>>,
     Common { sink, scope, listed }: Common,
 ) {
     let mut events = std::pin::pin!(events);
@@ -316,22 +310,21 @@ async fn arrivals(
     };
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Apply(object)) => drop(take(object)),
-            Ok(Event::InitApply(object)) => drop(list.insert(take(object))),
-            Ok(Event::Delete(object)) => sink.arrivals.remove(&key_of(&object)),
-            Ok(Event::Init) => list = HashSet::new(),
-            Ok(Event::InitDone) => {
+            Event::Apply(object) => drop(take(object)),
+            Event::InitApply(object) => drop(list.insert(take(object))),
+            Event::Delete(object) => sink.arrivals.remove(&key_of(&object)),
+            Event::Init => list = HashSet::new(),
+            Event::InitDone => {
                 sink.arrivals.keep(scope.as_deref(), &list);
                 list = HashSet::new();
                 done(&listed);
             }
-            Err(error) => complain("databases without a bucket", &error),
         }
     }
 }
 
 async fn watch_children<const K: usize>(
-    events: impl Stream<Item = watcher::Result<Event<SeenChild<K>>>>,
+    events: impl Stream<Item = Event<SeenChild<K>>>,
     Common { sink, scope, listed }: Common,
     buckets: Arc<BTreeSet<Bucket>>,
 ) {
@@ -351,35 +344,34 @@ async fn watch_children<const K: usize>(
     };
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Apply(seen)) => take(seen, Class::ChildDrift),
+            Event::Apply(seen) => take(seen, Class::ChildDrift),
             // Also what happens when the label is removed: the plan then finds the object missing, looks, and finds it.
-            Ok(Event::Delete(seen)) => {
+            Event::Delete(seen) => {
                 if let Some(key) = key_of(&seen)
                     && sink.store.remove_child(&key, &seen.child, &seen.facts.resource_version)
                 {
                     sink.queue.add(key, Class::ChildDrift);
                 }
             }
-            Ok(Event::Init) => (list, started_at) = (HashSet::new(), sink.store.highest_child_version(kind, part)),
-            Ok(Event::InitApply(seen)) => {
+            Event::Init => (list, started_at) = (HashSet::new(), sink.store.highest_child_version(kind, part)),
+            Event::InitApply(seen) => {
                 list.insert(seen.facts.uid.clone());
                 take(seen, Class::Resync);
             }
-            Ok(Event::InitDone) => {
+            Event::InitDone => {
                 for key in sink.store.keep_children(kind, part, &list, started_at) {
                     sink.queue.add(key, Class::ChildDrift);
                 }
                 list = HashSet::new();
                 done(&listed);
             }
-            Err(error) => complain(kind.resource().2, &error),
         }
     }
 }
 
 /// ConfigMaps and Secrets that users asked us to watch: only that one changed matters, its content is read when needed.
 async fn references<K>(
-    events: impl Stream<Item = watcher::Result<Event<PartialObjectMeta<K>>>>,
+    events: impl Stream<Item = Event<PartialObjectMeta<K>>>,
     kind: Kind,
     Common { sink, listed, .. }: Common,
 ) where
@@ -388,16 +380,15 @@ async fn references<K>(
     let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Apply(object) | Event::Delete(object) | Event::InitApply(object)) => {
+            Event::Apply(object) | Event::Delete(object) | Event::InitApply(object) => {
                 let namespace = object.metadata.namespace.unwrap_or_default();
                 let name = object.metadata.name.unwrap_or_default();
                 for key in sink.store.referring(&namespace, kind, &name) {
                     sink.queue.add(key, Class::UserChange);
                 }
             }
-            Ok(Event::Init) => {}
-            Ok(Event::InitDone) => done(&listed),
-            Err(error) => complain(kind.resource().2, &error),
+            Event::Init => {}
+            Event::InitDone => done(&listed),
         }
     }
 }
@@ -405,8 +396,4 @@ async fn references<K>(
 fn done(listed: &mpsc::UnboundedSender<()>) {
     // Only the first list is waited for; later ones find nobody listening.
     let _ = listed.send(());
-}
-
-fn complain(what: &str, error: &watcher::Error) {
-    tracing::warn!(watch = what, error = %telemetry::chain(error), "watch broke; it is being set up again");
 }

@@ -182,16 +182,15 @@ impl Load {
     /// Ends, and gives every Database a last change. Returns what each has then.
     pub(crate) async fn finish(&self) -> Vec<(String, u64)> {
         self.stop().await;
-        let mut last = Vec::new();
-        for (at, name) in self.shared.names.iter().enumerate() {
-            let value = loop {
+        let names = stream::iter(self.shared.names.iter().enumerate());
+        let changed = names.map(|(at, name)| async move {
+            loop {
                 if let Some(value) = self.shared.change(at).await {
-                    break value;
+                    return (name.clone(), value);
                 }
-            };
-            last.push((name.clone(), value));
-        }
-        last
+            }
+        });
+        changed.buffer_unordered(IN_FLIGHT).collect().await
     }
 
     /// Whether all that was declared is reported as done, and what is still missing.

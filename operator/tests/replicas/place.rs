@@ -139,7 +139,7 @@ impl Place {
         }
     }
 
-    /// Installs the fence, and waits until it is in force.
+    /// Installs the fence, and waits until it is in force, which it is once there is a map.
     pub(crate) async fn fence(&mut self) {
         let manifests = printed(&["crds", "--with-fence", "--user", USER]);
         must(&["apply", "--server-side", "-f", "-"], &manifests);

@@ -41,9 +41,8 @@ pub(crate) fn in_a_cluster<F: Future<Output = ()>>(
     // The test's full name.
     let thread = std::thread::current();
     let test = thread.name().expect("tests have threads of their names").to_owned();
-    let short = test.rsplit("::").next().expect("a name").replace('_', "-");
-    let short: String = short.chars().take(20).collect();
-    let Some(bed) = TestBed::with_simulated_nodes(short.trim_end_matches('-'), simulated_nodes) else {
+    let short = test.rsplit("::").next().expect("a name");
+    let Some(bed) = TestBed::with_simulated_nodes("replicas", simulated_nodes) else {
         return;
     };
     let kubeconfig = |groups| bed.kubeconfig_for(&Identity::new(USER, groups)).expect("a kubeconfig");

@@ -30,12 +30,12 @@ fn measure_moves_of_thousands() {
 /// 3 shards are replaced one after the other, a 4th replica is started before each stop, all under load.
 async fn rolling(setting: Setting) {
     let mut place = Place::new(setting, Shape::fast(3), 1).await;
-    place.fence().await;
     for name in ["r0", "r1", "r2"] {
         place.add_replica(name);
     }
     place.declare(1000).await;
     place.settled().await;
+    place.fence().await;
     place.all_done().await;
     place.load().start(10);
     let from = now();
@@ -68,6 +68,8 @@ async fn rolling(setting: Setting) {
 
 async fn thousands(setting: Setting) {
     let mut place = Place::new(setting, Shape::fast(4), 1).await;
+    place.add_replica("r0");
+    place.settled().await;
     place.fence().await;
     for (databases, busy) in [(1000, false), (9000, false), (9000, true), (10_000, false)] {
         place.begin_anew(Shape::fast(4), &["r0", "r1", "r2"], true).await;

@@ -23,9 +23,9 @@ async fn measure(setting: Setting) {
     for name in ["r0", "r1", "r2"] {
         place.add_replica(name);
     }
-    place.fence().await;
     place.declare(36).await;
     place.settled().await;
+    place.fence().await;
     place.all_done().await;
     place.load().start(8);
     let mut resumed = Vec::new();

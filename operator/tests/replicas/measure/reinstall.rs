@@ -29,12 +29,12 @@ async fn measure(setting: Setting) {
         ..Shape::fast(3)
     };
     let mut place = Place::new(setting, shape, 1).await;
-    place.fence().await;
     for name in NAMES {
         place.add_replica(name);
     }
     place.declare(DATABASES).await;
     place.settled().await;
+    place.fence().await;
     place.all_done().await;
     place.pass(Duration::from_secs(5)).await;
     let before = pods(&place).await;

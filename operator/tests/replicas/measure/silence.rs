@@ -22,9 +22,9 @@ async fn measure(setting: Setting) {
     for name in ["r0", "r1", "r2"] {
         place.add_replica(name);
     }
-    place.fence().await;
     place.declare(36).await;
     place.settled().await;
+    place.fence().await;
     place.all_done().await;
     let victim = faults::an_owner(&mut place).await;
     let member = place.replicas[victim].name.clone();

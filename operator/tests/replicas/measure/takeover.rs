@@ -35,9 +35,9 @@ async fn measure(setting: Setting, timings: [u64; 3], bar: Micros) {
     for name in ["r0", "r1", "r2"] {
         place.add_replica(name);
     }
-    place.fence().await;
     place.declare(DATABASES).await;
     place.settled().await;
+    place.fence().await;
     place.all_done().await;
     place.load().start(4);
     for kill in 0..KILLS {

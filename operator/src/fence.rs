@@ -25,6 +25,8 @@
 //!
 //! Preconditions in each request cover these.
 
+use std::collections::BTreeSet;
+
 use api::names::{
     BUCKET_LABEL, FENCE_ANNOTATION, FENCE_POLICY_PREFIX, FIELD_MANAGER, GROUP, KIND, MANAGED_BY_LABEL, PLURAL,
 };
@@ -33,6 +35,8 @@ use serde_json::{Value, json};
 use sharding::map::MAX_NUMBER;
 
 use crate::rbac::Subject;
+
+pub(crate) mod layers;
 
 const HEADER: &str = "\
 # Printed by `database-operator crds --with-fence`: the map of who owns what, the policies that refuse writes of a replica
@@ -93,14 +97,23 @@ fn yaml(object: &Value) -> String {
     serde_yaml::to_string(object).expect("JSON is YAML")
 }
 
-fn objects(subject: &Subject) -> Vec<Value> {
-    let policies = [
+fn policies() -> [Policy; 5] {
+    [
         object_policy(),
         create_policy(),
         update_policy(),
         delete_policy(),
         restart_policy(),
-    ];
+    ]
+}
+
+/// Of the policies, and of their bindings.
+fn names() -> BTreeSet<String> {
+    policies().iter().map(Policy::name).collect()
+}
+
+fn objects(subject: &Subject) -> Vec<Value> {
+    let policies = policies();
     let user = subject.username();
     let mut objects: Vec<Value> = policies.iter().map(|policy| policy.definition(&user)).collect();
     objects.extend(policies.iter().map(Policy::binding));

@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::fleet::{Fleet, Orders};
 use clap::Parser;
 use engines::catalogue::Catalogue;
 use kube::Client;
@@ -99,22 +100,21 @@ async fn control(
         replicas: config.statefulset_replicas,
         patience: Duration::from_secs(config.stop_seconds.into()),
     };
-    member::run(
-        &client_config,
-        &config,
-        &telemetry.metrics,
-        stop.clone(),
-        |fleet, orders| {
-            controller::run(
-                client.clone(),
-                settings.clone(),
-                (fleet, orders),
-                telemetry.clone(),
-                stop.clone(),
-            )
-        },
-    )
-    .await
+    // Where it may create ConfigMaps.
+    let namespace = config.namespaces.first().unwrap_or(&config.operator_namespace);
+    let work = |fleet: Fleet, orders: Orders| {
+        let metrics = telemetry.metrics.fleet.clone();
+        let looks = fence::layers::follow(client.clone(), namespace.clone(), fleet.clone(), metrics);
+        let (client, settings) = (client.clone(), settings.clone());
+        let work = controller::run(client, settings, (fleet, orders), telemetry.clone(), stop.clone());
+        async {
+            tokio::select! {
+                () = work => {}
+                never = looks => match never {},
+            }
+        }
+    };
+    member::run(&client_config, &config, &telemetry.metrics, stop.clone(), work).await
 }
 
 fn plan_manifest(arguments: &PlanArguments) -> Done {

@@ -143,6 +143,22 @@ pub(crate) const RULES: &[Rule] = &[
         why: "Which replica has which Databases. It is written by the one that leads.",
     },
     Rule {
+        scope: Scope::Cluster,
+        group: "intent.example.com",
+        resources: &["shardmaps/status"],
+        names: &[],
+        verbs: &["patch"],
+        why: "The condition that says whether the fence is in force.",
+    },
+    Rule {
+        scope: Scope::Cluster,
+        group: "admissionregistration.k8s.io",
+        resources: &["validatingadmissionpolicybindings"],
+        names: &[],
+        verbs: &["list"],
+        why: "Whether the fence is installed. Names alone are read.",
+    },
+    Rule {
         scope: Scope::Own,
         group: "coordination.k8s.io",
         resources: &["leases"],

@@ -210,7 +210,7 @@ fn permissions_are_yaml_and_both_ways_grant_the_same() {
     all.sort();
     some.sort();
     assert_eq!(all, some);
-    assert_eq!(all.len(), 14);
+    assert_eq!(all.len(), 16);
 }
 
 #[test]

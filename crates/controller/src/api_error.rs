@@ -147,7 +147,7 @@ impl ApiError {
     }
 
     /// The class of an error about this object.
-    pub(crate) fn of(object: &str, error: kube::Error) -> Self {
+    pub fn of(object: &str, error: kube::Error) -> Self {
         let object = object.to_owned();
         let kube::Error::Api(status) = &error else {
             return Self::Unknown {

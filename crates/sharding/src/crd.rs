@@ -24,6 +24,9 @@ pub const CRD_NAME: &str = "shardmaps.intent.example.com";
 /// Name of the only map.
 pub const MAP_NAME: &str = "fleet";
 
+/// Type of the condition that says whether the API server refuses writes of a replica whose ownership is over.
+pub const FENCED_CONDITION: &str = "Fenced";
+
 /// The largest number of members: one more would have no bucket to own.
 pub const MAX_MEMBERS: u16 = BUCKETS;
 
@@ -43,6 +46,8 @@ pub fn shard_map_crd() -> Value {
                 "name": "v1",
                 "served": true,
                 "storage": true,
+                // So that what the leader says of the fence and what it decides never overwrite each other.
+                "subresources": {"status": {}},
                 "additionalPrinterColumns": columns(),
                 "schema": {"openAPIV3Schema": schema()},
             }],
@@ -60,6 +65,11 @@ fn columns() -> Value {
             "name": "Round", "type": "string", "jsonPath": ".spec.round.phase",
             "description": "How far the planned moves are; empty while nothing moves.",
         },
+        {
+            "name": "Fenced", "type": "string",
+            "jsonPath": format!(".status.conditions[?(@.type=='{FENCED_CONDITION}')].status"),
+            "description": "Whether the API server refuses writes of a replica whose ownership is over.",
+        },
         {"name": "Members", "type": "string", "jsonPath": ".spec.members", "priority": 1, "description": "All members."},
         {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     ])
@@ -76,12 +86,45 @@ fn schema() -> Value {
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
             "spec": spec(),
+            "status": status(),
         },
         "x-kubernetes-validations": [{
             "rule": format!("self.metadata.name == '{MAP_NAME}'"),
             "message": format!("there is one map in a cluster, and its name is {MAP_NAME}"),
             "reason": "FieldValueForbidden",
         }],
+    })
+}
+
+fn status() -> Value {
+    let text = |most: u16, description: &str| json!({"type": "string", "maxLength": most, "description": description});
+    json!({
+        "type": "object",
+        "description": "What the leader has found out. No replica obeys it.",
+        "properties": {
+            "conditions": {
+                "type": "array", "maxItems": 8, "description": "What holds.",
+                "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"],
+                "items": {
+                    "type": "object",
+                    "description": "One of them.",
+                    "required": ["type", "status", "reason", "message", "lastTransitionTime"],
+                    "properties": {
+                        "type": text(63, "Fenced: the API server refuses writes of a replica whose ownership is over."),
+                        "status": {
+                            "type": "string", "enum": ["True", "False", "Unknown"],
+                            "description": "Whether it holds.",
+                        },
+                        "reason": text(63, "Why, for programs."),
+                        "message": text(32768, "Why, for people."),
+                        "lastTransitionTime": {
+                            "type": "string", "format": "date-time", "maxLength": 64,
+                            "description": "When the status changed last.",
+                        },
+                    },
+                },
+            },
+        },
     })
 }
 
@@ -296,7 +339,7 @@ mod tests {
     #[test]
     fn every_field_is_described_and_bounded() {
         let mut wanting = Vec::new();
-        walk("spec", &spec_schema(), &mut |path, schema| {
+        let mut look = |path: &str, schema: &Value| {
             let bounded = match schema["type"].as_str() {
                 Some("string") => schema.get("maxLength").is_some() || schema.get("enum").is_some(),
                 Some("array") => schema.get("maxItems").is_some(),
@@ -308,7 +351,9 @@ mod tests {
             if !bounded || !described {
                 wanting.push(path.to_owned());
             }
-        });
+        };
+        walk("spec", &spec_schema(), &mut look);
+        walk("status", &status(), &mut look);
         assert_eq!(wanting, Vec::<String>::new());
     }
 

@@ -171,6 +171,18 @@ label! {
 }
 
 label! {
+    /// What keeps a replica whose ownership is over from writing.
+    FenceLayer {
+        /// It stops by itself before its Lease ends.
+        SelfFence = "self_fence",
+        /// Its requests name the version that they are for.
+        Preconditions = "preconditions",
+        /// The API server compares epochs.
+        Policies = "policies",
+    }
+}
+
+label! {
     /// Why a map is not obeyed.
     MapRefusal {
         /// It is of another installation.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use telemetry::label::{BucketWork, Label, MapRefusal, Renewal};
+use telemetry::label::{BucketWork, FenceLayer, Label, MapRefusal, Renewal};
 use telemetry::{Action, ErrorType, Metrics, Outcome, Phase, Step, Verdict, WriteOutcome};
 use workqueue::{Backoff, Class, Queue};
 
@@ -135,6 +135,7 @@ fn a_member_of_the_fleet_counts_on_its_own_series() {
     let fleet = &metrics.fleet;
     let work = [BucketWork::Serving, BucketWork::Draining, BucketWork::Serving];
     fleet.buckets.count(|count| work.into_iter().for_each(count));
+    fleet.fence.count(|count| count(FenceLayer::Policies));
     fleet.leader.set(1);
     fleet.term.set(7);
     fleet.map_sequence.set(1_767_300_000);
@@ -150,6 +151,8 @@ fn a_member_of_the_fleet_counts_on_its_own_series() {
     for (name, expected) in [
         ("member_buckets{state=\"serving\"}", 2),
         ("member_buckets{state=\"draining\"}", 1),
+        ("fence{layer=\"policies\"}", 1),
+        ("fence{layer=\"self_fence\"}", 0),
         ("leader", 1),
         ("term", 7),
         ("map_sequence", 1_767_300_000),

@@ -74,6 +74,8 @@ fn every_write_that_the_permissions_allow_is_judged_or_left_out_on_purpose() {
         "DELETE coordination.k8s.io/leases",
         "CREATE intent.example.com/shardmaps",
         "UPDATE intent.example.com/shardmaps",
+        // What the leader found out; nobody obeys it.
+        "UPDATE intent.example.com/shardmaps/status",
         // Not made yet.
         "CREATE policy/poddisruptionbudgets",
         "UPDATE policy/poddisruptionbudgets",

@@ -16,7 +16,7 @@ use sharding::protocol::{Incarnation, Version};
 use tokio::time::Instant;
 
 use super::facts::{LeaseState, Leases};
-use super::read::{Asked, ReadError, leases, map_and_leases};
+use super::read::{Asked, MapSeen, ReadError, leases, map_and_leases};
 
 /// How often the annotation is written again because the member has renewed its Lease in between.
 const TRIES: u32 = 10;
@@ -183,7 +183,7 @@ pub(crate) async fn wait(
     let deadline = Instant::now() + Duration::from_secs(seconds);
     let mut told = None;
     loop {
-        let (_, map, leases) = map_and_leases(client, namespace).await?;
+        let (MapSeen { map, .. }, leases) = map_and_leases(client, namespace).await?;
         let left = map.owned_by(member).count();
         if told != Some(left) {
             tell(left);

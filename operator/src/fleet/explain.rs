@@ -19,7 +19,7 @@ use api::database::Database;
 use api::names;
 
 use super::facts::{LeaseState, Leases};
-use super::read::{Asked, ReadError, map_and_leases};
+use super::read::{Asked, MapSeen, ReadError, map_and_leases};
 
 /// A Database, as far as its owner matters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -118,7 +118,7 @@ pub(crate) async fn read(
     namespace: &str,
     name: &str,
 ) -> Result<Explanation, ReadError> {
-    let (_, map, leases) = map_and_leases(client, operator_namespace).await?;
+    let (MapSeen { map, .. }, leases) = map_and_leases(client, operator_namespace).await?;
     let asked = Asked {
         verb: "get",
         resource: "databases.intent.example.com",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sharding::map::ShardMap;
 use sharding::protocol::{Incarnation, LeaseRecord, Version};
 use sharding::{BUCKETS, Bucket, bucket_of};
@@ -27,12 +27,23 @@ pub(crate) struct Facts {
     pub map: ShardMap,
     /// Its version: what members report as seen.
     pub map_version: Version,
+    /// What the leader has written of the fence.
+    pub fence: Option<FenceSeen>,
     /// The Leases.
     pub leases: Leases,
     /// The Databases.
     pub census: Census,
     /// By the clock of this machine.
     pub now: Timestamp,
+}
+
+/// The map's condition about the fence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FenceSeen {
+    /// `True` if the API server refuses writes of a replica whose ownership is over.
+    pub status: String,
+    /// Why.
+    pub message: String,
 }
 
 /// All Leases of a fleet.

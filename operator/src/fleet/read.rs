@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease as LeaseObject;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::{Client, ResourceExt as _};
+use serde::Deserialize as _;
 use sharding::crd;
 use sharding::map::{Expected, MapError, ShardMap, Spec};
 use sharding::protocol::Version;
@@ -15,7 +16,7 @@ use sharding::protocol::Version;
 use ::fleet::lease::{VersionError, version};
 use ::fleet::shardmap;
 
-use super::facts::{Census, Facts, Leases};
+use super::facts::{Census, Facts, FenceSeen, Leases};
 
 /// How many Databases one answer holds.
 const PAGE: u32 = 500;
@@ -131,42 +132,50 @@ pub(crate) async fn facts(client: &Client, namespace: &str) -> Result<Facts, Rea
     // First what costs little: without a map there is no fleet.
     map(client).await?;
     let census = census(client).await?;
-    let (mut map_version, mut map, mut leases) = map_and_leases(client, namespace).await?;
+    let (mut seen, mut leases) = map_and_leases(client, namespace).await?;
     if let Some(doubtful) = leases.doubtful(Timestamp::now()) {
         let earlier = leases;
         tokio::time::sleep(doubtful.unsigned_abs().min(WATCHED_AT_MOST)).await;
-        (map_version, map, leases) = map_and_leases(client, namespace).await?;
+        (seen, leases) = map_and_leases(client, namespace).await?;
         leases.compare(&earlier);
     }
     Ok(Facts {
         namespace: namespace.to_owned(),
-        map,
-        map_version,
+        map: seen.map,
+        map_version: seen.version,
+        fence: seen.fence,
         leases,
         census,
         now: Timestamp::now(),
     })
 }
 
+/// The map as it was read.
+pub(crate) struct MapSeen {
+    pub map: ShardMap,
+    version: Version,
+    fence: Option<FenceSeen>,
+}
+
 /// The map, and the Leases as they were while it was so: an owner that hands over releases its Lease only later.
-pub(crate) async fn map_and_leases(client: &Client, namespace: &str) -> Result<(Version, ShardMap, Leases), ReadError> {
+pub(crate) async fn map_and_leases(client: &Client, namespace: &str) -> Result<(MapSeen, Leases), ReadError> {
     let mut read = map(client).await?;
     for _ in 0..TRIES {
         let leases = leases(client, namespace).await?;
         let again = map(client).await?;
-        let same = again.0 == read.0;
+        let same = again.version == read.version;
         read = again;
         if leases.is_empty() {
             let namespace = namespace.to_owned();
             return Err(ReadError::NoLeases { namespace });
         }
         if same {
-            return Ok((read.0, read.1, leases));
+            return Ok((read, leases));
         }
     }
     // It changes all the time: what is shown may disagree with itself.
     let leases = leases(client, namespace).await?;
-    Ok((read.0, read.1, leases))
+    Ok((read, leases))
 }
 
 /// The Leases of a fleet.
@@ -183,7 +192,7 @@ pub(crate) async fn leases(client: &Client, namespace: &str) -> Result<Leases, R
 }
 
 /// The map, whatever installation it belongs to.
-pub(crate) async fn map(client: &Client) -> Result<(Version, ShardMap), ReadError> {
+pub(crate) async fn map(client: &Client) -> Result<MapSeen, ReadError> {
     let asked = Asked {
         verb: "list",
         resource: "shardmaps.intent.example.com",
@@ -200,7 +209,14 @@ pub(crate) async fn map(client: &Client) -> Result<(Version, ShardMap), ReadErro
     // What has another shape was not written by a leader.
     let spec = spec.map_err(|_| ReadError::Map(MapError::Edited))?;
     let map = spec.read(&Expected::of(&spec.installation)).map_err(ReadError::Map)?;
-    Ok((version, map))
+    let conditions = object.data["status"]["conditions"].as_array();
+    let fence = conditions.and_then(|all| all.iter().find(|one| one["type"] == crd::FENCED_CONDITION));
+    Ok(MapSeen {
+        map,
+        version,
+        // One that somebody wrote by hand may be anything.
+        fence: fence.and_then(|fence| FenceSeen::deserialize(fence).ok()),
+    })
 }
 
 /// Counts all Databases, page by page: nothing but names and labels is transferred, and no more than a page is held.

@@ -28,6 +28,11 @@ impl fmt::Display for Status {
             "Map           term {}, sequence {}, version {}",
             self.term, self.sequence, self.map_version
         )?;
+        match &self.fence {
+            Some(fence) if fence.status == "True" => writeln!(f, "Fence         in force at the API server")?,
+            Some(fence) => writeln!(f, "Fence         {}: {}", fence.status, fence.message)?,
+            None => writeln!(f, "Fence         not known yet")?,
+        }
         writeln!(f, "Databases     {}\n", self.databases)?;
         table(f, &self.members)?;
         if !self.former_members.is_empty() {

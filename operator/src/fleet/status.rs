@@ -11,7 +11,7 @@ use sharding::map::{Phase, Role, Round};
 use sharding::protocol::{Incarnation, Report, Version};
 use sharding::{BUCKETS, Bucket};
 
-use super::facts::{Facts, LeaseSeen, LeaseState, Stray};
+use super::facts::{Facts, FenceSeen, LeaseSeen, LeaseState, Stray};
 
 /// A fleet, for people and machines.
 #[derive(Debug, Serialize)]
@@ -31,6 +31,8 @@ pub(crate) struct Status {
     pub sequence: u64,
     /// Of the map, as an object.
     pub map_version: u64,
+    /// Whether the API server refuses writes of a replica whose ownership is over; none, if no leader has said it yet.
+    pub fence: Option<FenceSeen>,
     /// How many Databases there are.
     pub databases: u64,
     /// Those of the map, and those whose Leases are held and which the leader has not taken up yet.
@@ -169,6 +171,7 @@ impl Status {
             term: map.term,
             sequence: map.sequence,
             map_version: facts.map_version.0,
+            fence: facts.fence.clone(),
             databases: facts.census.total(),
             members: members(facts),
             former_members: former(facts),

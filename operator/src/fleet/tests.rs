@@ -15,7 +15,7 @@ use sharding::protocol::{Incarnation, Kept, LeaseRecord, Report, Version};
 use sharding::timing::Timings;
 use sharding::{BUCKETS, Bucket, Epoch, bucket_of};
 
-use super::facts::{Census, Facts, LABELLED_WITHIN, LeaseState, Leases};
+use super::facts::{Census, Facts, FenceSeen, LABELLED_WITHIN, LeaseState, Leases};
 use super::status::Status;
 
 /// The version of the map.
@@ -100,6 +100,10 @@ fn healthy() -> Facts {
         namespace: "ops".to_owned(),
         map: map(),
         map_version: Version(MAP),
+        fence: Some(FenceSeen {
+            status: "True".to_owned(),
+            message: "all layers".to_owned(),
+        }),
         leases: Leases::of(&leases).expect("Leases"),
         census,
         now: now(),
@@ -116,10 +120,11 @@ fn with(mut facts: Facts, member: &str, object: &LeaseObject) -> Facts {
 
 #[test]
 fn a_fleet_at_rest() {
-    let table: Expect = expect![[r"
+    let table: Expect = expect![[r#"
         Installation  ops/database-operator, Leases in namespace ops
         Leader        operator-0_a1, its Lease is held, renewed 1 s ago
         Map           term 7, sequence 1767300000, version 900
+        Fence         in force at the API server
         Databases     100
 
         MEMBER         ROLE     WEIGHT  BUCKETS   SHARE  OBJECTS  LEASE                  MAP
@@ -129,7 +134,7 @@ fn a_fleet_at_rest() {
 
         Nothing moves.
         Every bucket has a live owner, and every Database its label.
-    "]];
+    "#]];
     let status = Status::of(&healthy());
     table.assert_eq(&status.to_string());
     assert!(status.healthy);
@@ -164,6 +169,7 @@ fn a_fleet_at_rest_for_machines() {
                 "leaving": false, "draining": false,
             },
         ],
+        "fence": {"status": "True", "message": "all layers"},
         "formerMembers": [],
         "round": null,
         "orphans": {"buckets": [], "databases": {"count": 0, "first": []}},
@@ -218,10 +224,11 @@ fn a_fleet_that_moves() {
         phase: Phase::Draining,
         moves: (0..10).map(|index| (bucket(index), 2)).collect(),
     });
-    let table: Expect = expect![[r"
+    let table: Expect = expect![[r#"
         Installation  ops/database-operator, Leases in namespace ops
         Leader        operator-0_a1, its Lease is held, renewed 1 s ago
         Map           term 7, sequence 1767300000, version 900
+        Fence         in force at the API server
         Databases     100
 
         MEMBER         ROLE             WEIGHT  BUCKETS   SHARE  OBJECTS  LEASE                                  MAP
@@ -237,7 +244,7 @@ fn a_fleet_that_moves() {
           5 from operator-1_b2 to operator-2_c3
           waits for operator-0_a1 to acknowledge
         Every bucket has a live owner, and every Database its label.
-    "]];
+    "#]];
     let status = Status::of(&facts);
     table.assert_eq(&status.to_string());
     assert!(status.healthy);
@@ -275,6 +282,7 @@ fn whatever_nobody_looks_after_is_told() {
         Installation  ops/database-operator, Leases in namespace ops
         Leader        operator-0_a1, its Lease is held, renewed 1 s ago
         Map           term 7, sequence 1767300000, version 900
+        Fence         in force at the API server
         Databases     130
 
         MEMBER         ROLE     WEIGHT  BUCKETS   SHARE  OBJECTS  LEASE                            MAP

@@ -81,6 +81,7 @@ async fn inside(setting: Setting) {
     place.tell("all Databases have their children");
     place.load().start(rate);
 
+    assert_eq!(place.fenced().await.as_deref(), Some("False"), "no fence is installed");
     let stale = without_fence(&mut place).await;
     place.fence().await;
     let fenced = now();
@@ -159,6 +160,7 @@ async fn converge(place: &mut Place) {
     place.settled().await;
     place.tell("a fresh replica owns everything");
     place.pass(QUIET).await;
+    assert_eq!(place.fenced().await.as_deref(), Some("True"), "it has looked");
     let written = place.since(from);
     assert!(
         written.is_empty(),

@@ -13,7 +13,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 use sharding::Bucket;
-use sharding::crd::MAP_NAME;
+use sharding::crd::{FENCED_CONDITION, MAP_NAME};
 use sharding::map::{Role, Spec};
 
 use crate::audit::{Log, Micros, Write, now};
@@ -196,6 +196,15 @@ impl Place {
         let maps: Api<DynamicObject> = Api::all_with(self.client.clone(), &fleet::shardmap::resource());
         let map = tokio::time::timeout(ANSWER_WITHIN, maps.get(MAP_NAME)).await;
         serde_json::from_value(map.ok()?.ok()?.data["spec"].clone()).ok()
+    }
+
+    /// What the leader says of the fence: `True`, `False` or `Unknown`.
+    pub(crate) async fn fenced(&self) -> Option<String> {
+        let maps: Api<DynamicObject> = Api::all_with(self.client.clone(), &fleet::shardmap::resource());
+        let map = maps.get(MAP_NAME).await.ok()?;
+        let conditions = map.data["status"]["conditions"].as_array()?;
+        let fenced = conditions.iter().find(|one| one["type"] == FENCED_CONDITION)?;
+        Some(fenced["status"].as_str()?.to_owned())
     }
 
     /// Who leads, if it is one of those that run; else any.

@@ -42,7 +42,9 @@ pub(crate) fn in_a_cluster<F: Future<Output = ()>>(
     let thread = std::thread::current();
     let test = thread.name().expect("tests have threads of their names").to_owned();
     let short = test.rsplit("::").next().expect("a name");
-    let Some(bed) = TestBed::with_simulated_nodes("replicas", simulated_nodes) else {
+    // Names of clusters are short.
+    let initials: String = short.split('_').filter_map(|word| word.chars().next()).collect();
+    let Some(bed) = TestBed::with_simulated_nodes(&initials, simulated_nodes) else {
         return;
     };
     let kubeconfig = |groups| bed.kubeconfig_for(&Identity::new(USER, groups)).expect("a kubeconfig");

@@ -1,7 +1,7 @@
 use prometheus::{Gauge, IntCounter, IntGauge, Opts, Registry};
 
 use super::series::{Gauges, Tally};
-use crate::label::{BucketWork, MapRefusal, Renewal};
+use crate::label::{BucketWork, FenceLayer, MapRefusal, Renewal};
 
 /// The series of this replica as a member of the fleet; clones share them. All of them are about this replica: what the
 /// fleet is as a whole is the sum over its replicas, or `database-operator fleet status`.
@@ -9,6 +9,8 @@ use crate::label::{BucketWork, MapRefusal, Renewal};
 pub struct FleetMetrics {
     /// Buckets in which it works. To be counted anew whenever that changes.
     pub buckets: Gauges<BucketWork>,
+    /// Layers of the fence that are active. Worth an alert without the policies: the last line of defence is missing.
+    pub fence: Gauges<FenceLayer>,
     /// Whether it leads.
     pub leader: IntGauge,
     /// Of the map that it obeys.
@@ -53,6 +55,12 @@ impl FleetMetrics {
                 "database_operator_fleet_member_buckets",
                 "Buckets in which this replica works: serving, or draining for another one.",
                 "state",
+            )?,
+            fence: Gauges::register(
+                registry,
+                "database_operator_fleet_fence",
+                "1 for each layer of the fence that is active, as of the last look, once a minute.",
+                "layer",
             )?,
             leader: gauge(
                 "database_operator_fleet_leader",

@@ -43,10 +43,11 @@ pub(crate) enum MemberError {
     /// The thread of the driver panicked. A defect.
     #[error("the thread that keeps the Lease has died")]
     Died,
-    /// Another installation has the map.
+    /// The map is that of others.
     #[error(
-        "the ShardMap of this cluster belongs to another installation (the log names it); this one, {ours:?}, changes \
-         nothing. Uninstall one of the two; if the other has gone for good, delete its map: kubectl delete shardmap fleet"
+        "the ShardMap of this cluster belongs to another installation, or to a version of the operator with another number \
+         of buckets (the log says which); this one, {ours:?}, changes nothing. Uninstall one of the two; if the other has \
+         gone for good, delete its map: kubectl delete shardmap fleet"
     )]
     Foreign {
         /// The operator's namespace.

@@ -17,6 +17,8 @@ pub struct Gate {
     quiet: Notify,
     /// How often all work was ended at once.
     aborts: watch::Sender<u64>,
+    /// Changes when more buckets are overdue.
+    hurries: watch::Sender<u64>,
     /// Gets the buckets that have drained.
     drained: mpsc::UnboundedSender<Bucket>,
 }
@@ -29,6 +31,8 @@ struct State {
     running: BTreeMap<Bucket, usize>,
     /// Buckets whose drain waits for a reconcile, with the number of the order.
     draining: BTreeMap<Bucket, u64>,
+    /// Those of them in which work is to be broken off.
+    overdue: BTreeSet<Bucket>,
 }
 
 impl Gate {
@@ -39,6 +43,7 @@ impl Gate {
             state: Mutex::default(),
             quiet: Notify::new(),
             aborts: watch::Sender::new(0),
+            hurries: watch::Sender::new(0),
             drained,
         }
     }
@@ -52,7 +57,7 @@ impl Gate {
     pub fn enter(self: &Arc<Self>, bucket: Bucket) -> Option<Pass> {
         // In this order. Who is told to start is in the list of what runs before a drain can look, and hears of every
         // abort that comes after the answer.
-        let aborted = self.aborts.subscribe();
+        let (aborted, hurried) = (self.aborts.subscribe(), self.hurries.subscribe());
         {
             let mut state = self.lock();
             if !state.warm.contains(&bucket) {
@@ -69,6 +74,7 @@ impl Gate {
             bucket,
             epoch,
             aborted,
+            hurried,
         })
     }
 
@@ -84,6 +90,7 @@ impl Gate {
             let drained = state.draining.get(&bucket).copied().filter(|_| last);
             if last {
                 state.draining.remove(&bucket);
+                state.overdue.remove(&bucket);
             }
             (drained, state.running.is_empty())
         };
@@ -119,7 +126,9 @@ impl Gate {
 
     /// These buckets are taken up, or taken up again.
     pub fn serve(&self, buckets: &BTreeSet<Bucket>) {
-        self.lock().draining.retain(|bucket, _| !buckets.contains(bucket));
+        let mut state = self.lock();
+        state.draining.retain(|bucket, _| !buckets.contains(bucket));
+        state.overdue.retain(|bucket| !buckets.contains(bucket));
     }
 
     /// Tells of each of these buckets when nothing runs in it any more. New work is refused already.
@@ -135,6 +144,23 @@ impl Gate {
         for bucket in idle {
             self.tell(number, bucket);
         }
+    }
+
+    /// Breaks off what still runs in these buckets, if they drain by the order of this number. Returns in how many.
+    ///
+    /// What was sent by then may still be carried out: preconditions and the fence are for that, as after a crash.
+    pub fn hurry(&self, number: u64, buckets: &[Bucket]) -> usize {
+        let count = {
+            let mut state = self.lock();
+            let drains = |bucket: &&Bucket| state.draining.get(*bucket) == Some(&number);
+            let late: Vec<Bucket> = buckets.iter().filter(drains).copied().collect();
+            state.overdue.extend(&late);
+            late.len()
+        };
+        if count > 0 {
+            self.hurries.send_modify(|count| *count += 1);
+        }
+        count
     }
 
     /// Ends all work, and completes when nothing runs any more.
@@ -156,6 +182,7 @@ pub struct Pass {
     bucket: Bucket,
     epoch: Epoch,
     aborted: watch::Receiver<u64>,
+    hurried: watch::Receiver<u64>,
 }
 
 impl Pass {
@@ -165,10 +192,16 @@ impl Pass {
         Permit::new(epoch, move || fleet.may_write(bucket, epoch))
     }
 
-    /// Completes when all work must end at once.
+    /// Completes when this work must end at once: with all other, or because its bucket has drained for too long.
     pub async fn aborted(&mut self) {
-        // The gate, and with it the sender, lives as long as this.
-        drop(self.aborted.changed().await);
+        // The gate, and with it both senders, lives as long as this.
+        let (gate, bucket) = (&self.gate, self.bucket);
+        let overdue = self.hurried.wait_for(|_| gate.lock().overdue.contains(&bucket));
+        tokio::select! {
+            biased;
+            _ = self.aborted.changed() => {}
+            _ = overdue => {}
+        }
     }
 }
 
@@ -242,5 +275,23 @@ mod tests {
         assert!(!ending.is_finished(), "it waits");
         drop(pass);
         ending.await.expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn a_drain_that_takes_too_long_breaks_off_what_runs_there_and_nothing_else() {
+        let (gate, mut drained, _orders) = gate();
+        let [mut late, mut other] = [1, 2].map(|index| gate.enter(bucket(index)).expect("owned"));
+        gate.drain(4, &[bucket(1)]);
+        assert_eq!(gate.hurry(3, &[bucket(1)]), 0, "that order is over");
+        let short = Duration::from_millis(20);
+        assert!(tokio::time::timeout(short, late.aborted()).await.is_err());
+        assert_eq!(gate.hurry(4, &[bucket(1), bucket(2)]), 1);
+        let heard = tokio::time::timeout(Duration::from_secs(30), late.aborted()).await;
+        assert!(heard.is_ok(), "it hears of it");
+        assert!(tokio::time::timeout(short, other.aborted()).await.is_err());
+        drop(late);
+        assert_eq!(drained.try_recv(), Ok(bucket(1)));
+        let mut next = gate.enter(bucket(1)).expect("owned");
+        assert!(tokio::time::timeout(short, next.aborted()).await.is_err(), "it is new");
     }
 }

@@ -25,6 +25,10 @@ const QUIET: Duration = Duration::from_secs(10);
 /// dropped and comes again, or of a Lease that comes back.
 const KEPT: Duration = Duration::from_mins(2);
 
+/// How long a drain waits for work that runs. Nearly all reconciles take less than a second; one that takes longer waits
+/// for an answer that may never come.
+const DRAIN_AT_MOST: Duration = Duration::from_secs(5);
+
 /// Obeys the fleet.
 pub struct Ownership {
     fleet: Fleet,
@@ -120,6 +124,22 @@ impl Ownership {
         }
     }
 
+    /// No reconcile keeps a drain for longer than this: its next owner waits. It goes on where this one broke off.
+    fn hurry_later(&self, number: u64, buckets: Vec<Bucket>) {
+        let gate = Arc::clone(&self.gate);
+        tokio::spawn(async move {
+            tokio::time::sleep(DRAIN_AT_MOST).await;
+            let count = gate.hurry(number, &buckets);
+            if count > 0 {
+                tracing::warn!(
+                    count,
+                    seconds = DRAIN_AT_MOST.as_secs(),
+                    "buckets drain for too long; their work is broken off"
+                );
+            }
+        });
+    }
+
     async fn obey_one(&mut self, order: Order) {
         self.tidy_at = Some(Instant::now() + QUIET);
         self.drop_at = Some(Instant::now() + KEPT);
@@ -133,6 +153,7 @@ impl Ownership {
             Order::Drain(number, buckets) => {
                 self.serving.retain(|bucket| !buckets.contains(bucket));
                 self.gate.drain(number, &buckets);
+                self.hurry_later(number, buckets);
             }
             Order::Abort(token) => {
                 self.serving.clear();

@@ -215,7 +215,7 @@ pub enum Exit {
     Left,
     /// Its Lease was taken. It may start again, as another incarnation.
     LeaseLost,
-    /// Another installation runs in this cluster.
+    /// The map belongs to another installation, or to one that counts other buckets.
     Foreign,
 }
 
@@ -268,9 +268,9 @@ pub fn step(mut process: Process, event: &Event, now: Millis, config: &Config) -
         // A member obeys the map that it knows, as if this one were late.
         Event::MapDamaged(version, error) => {
             commands.push(Command::Refuse(error.clone()));
-            member.refused = matches!(error, MapError::Foreign { .. });
-            let ours = !member.refused && !matches!(error, MapError::BucketCount { .. });
-            leader.learn(*version, if ours { Known::Damaged } else { Known::NotOurs });
+            member.refused = matches!(error, MapError::Foreign { .. } | MapError::BucketCount { .. });
+            let known = if member.refused { Known::NotOurs } else { Known::Damaged };
+            leader.learn(*version, known);
         }
         Event::MapGone(version) => {
             leader.learn(*version, Known::Gone);
@@ -285,4 +285,36 @@ pub fn step(mut process: Process, event: &Event, now: Millis, config: &Config) -
     leader.step(event, now, config, member, &mut commands);
     member.step(event, now, config, leader, &mut commands);
     (process, commands)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config {
+            me: "a_1".parse().expect("an incarnation"),
+            timings: Timings::FAST,
+            expected: Expected::of("here"),
+            shards: 1,
+            prepare_ms: 10_000,
+            assign: assigned,
+            flaw: None,
+        }
+    }
+
+    #[test]
+    fn a_map_that_is_not_ours_ends_the_process_and_a_damaged_one_does_not() {
+        let (found, ours) = ("there".to_owned(), "here".to_owned());
+        for (error, exits) in [
+            (MapError::Foreign { found, ours }, true),
+            (MapError::BucketCount { found: 512, ours: 1024 }, true),
+            (MapError::Edited, false),
+        ] {
+            let event = Event::MapDamaged(Version(7), error.clone());
+            let (_, commands) = step(Process::new(1), &event, 5, &config());
+            assert_eq!(commands.contains(&Command::Exit(Exit::Foreign)), exits, "{error}");
+            assert!(commands.contains(&Command::Refuse(error)), "it says so");
+        }
+    }
 }

@@ -20,9 +20,10 @@ chaos: ## replicas under faults of every kind for CHAOS_MINUTES (30), in an orde
 	$(CARGO) build --quiet --workspace --bins
 	CHAOS_MINUTES=$${CHAOS_MINUTES:-30} $(CARGO) test --workspace --test replicas chaos -- --nocapture
 
-measure: ## takeovers, handovers, memory, outages: each figure of docs/sharding.md that takes real replicas (80 minutes)
+measure: ## takeovers, handovers, memory, outages: each figure of docs/sharding.md that takes real replicas (90 minutes)
 	$(CARGO) build --quiet --workspace --bins
-	$(CARGO) test --workspace --test replicas measure -- --ignored --nocapture --test-threads=1
+	$(CARGO) build --quiet --release --workspace --bin database-operator
+	REPLICAS_OPERATOR=$(CURDIR)/target/release/database-operator $(CARGO) test --workspace --test replicas measure -- --ignored --nocapture --test-threads=1
 
 lint: ## format, clippy, rustdoc, licences and sources of dependencies
 	$(CARGO) fmt --all --check

@@ -60,13 +60,19 @@ where
         LogFormat::Json => Format::Json,
         LogFormat::Pretty => Format::Pretty,
     };
-    telemetry::init_logs(format, &config.log_filter)?;
-    let catalogue = catalogue::load(config.catalogue.as_deref())?;
     let telemetry = Telemetry::new(VERSION, STUCK_AFTER)?;
+    let fleet = &telemetry.metrics.fleet;
+    let replica = telemetry::Replica {
+        member: config.member.clone(),
+        term: fleet.term.clone(),
+        epoch: fleet.map_sequence.clone(),
+    };
+    telemetry::init_logs(format, &config.log_filter, replica)?;
+    let catalogue = catalogue::load(config.catalogue.as_deref())?;
     // Before anything else may take long: a signal is heard, and probes are answered.
     let stop = stop_on_signals().map_err(RunError::Signals)?;
     let server = Server::bind(config.health_address).await?;
-    tracing::info!(version = VERSION, member = config.member, health = %server.address(), "starting");
+    tracing::info!(version = VERSION, health = %server.address(), "starting");
     let (until_dropped, running) = watch::channel(());
     let health = tokio::spawn(server.serve(telemetry.health.clone(), telemetry.metrics.clone(), closed(running)));
 

@@ -20,6 +20,7 @@ use api::database::Phase as Reported;
 use engines::catalogue::Catalogue;
 use fleet::{Fleet, Orders};
 use kube::Client;
+use telemetry::label::Orphan;
 use telemetry::{Metrics, Outcome, Phase, Telemetry, Verdict};
 use tokio::sync::watch as channel;
 use workqueue::{Backoff, Class, Queue};
@@ -27,7 +28,7 @@ use workqueue::{Backoff, Class, Queue};
 use gate::Gate;
 use ownership::Ownership;
 use reconcile::{Context, Next, reconcile};
-use store::{Key, Store};
+use store::Key;
 
 pub mod api_error;
 pub mod apply;
@@ -93,7 +94,7 @@ pub async fn run(
         telemetry.metrics.queue.clone(),
     ));
     let sink = watch::Sink {
-        store: Store::default(),
+        store: store::Store::default(),
         arrivals: arrivals::Arrivals::default(),
         strays: strays::Strays::default(),
         queue: queue.clone(),
@@ -103,7 +104,7 @@ pub async fn run(
         client: client.clone(),
         fleet: fleet.clone(),
         store: sink.store.clone(),
-        arrivals: sink.arrivals,
+        arrivals: sink.arrivals.clone(),
         catalogue: settings.catalogue.clone(),
         replicas: settings.replicas,
         restarts: restarts::Restarts::new(settings.max_restarting),
@@ -111,7 +112,7 @@ pub async fn run(
         reporter: report::Reporter::new(client, &settings.member),
         metrics: telemetry.metrics.clone(),
     });
-    count_at_scrape(&telemetry.metrics, &cx.store, &queue, &fleet);
+    count_at_scrape(&telemetry.metrics, &sink, &fleet);
     let shared = source.shared();
     let health = telemetry.health.clone();
     let ownership = Ownership::new(fleet, source, cx.clone(), queue.clone(), health);
@@ -181,12 +182,21 @@ async fn work(cx: Arc<Context>, gate: Arc<Gate>, queue: Arc<Queue<Key>>, telemet
 }
 
 /// Gauges show what is true at the scrape, so that nothing has to keep them up to date meanwhile.
-fn count_at_scrape(metrics: &Metrics, store: &Store, queue: &Arc<Queue<Key>>, fleet: &Fleet) {
-    let (store, queue, fleet) = (store.clone(), Arc::downgrade(queue), fleet.clone());
+fn count_at_scrape(metrics: &Metrics, sink: &watch::Sink, fleet: &Fleet) {
+    let (store, strays, fleet) = (sink.store.clone(), sink.strays.clone(), fleet.clone());
+    let queue = Arc::downgrade(&sink.queue);
     metrics.before_scrape(move |metrics| {
         if let Some(queue) = queue.upgrade() {
             metrics.queue.set(queue.counts(), queue.in_work());
         }
+        metrics.fleet.orphans.count(|count| {
+            let map = fleet.served().borrow().map.clone();
+            let unowned = map
+                .iter()
+                .flat_map(|map| map.buckets().filter(|bucket| map.owner(*bucket).is_none()));
+            unowned.for_each(|_| count(Orphan::Bucket));
+            strays.all().iter().for_each(|_| count(Orphan::Database));
+        });
         metrics.phases.count(|count| {
             store.for_each(|key, database| {
                 if fleet.may_start(key.bucket).is_some() {

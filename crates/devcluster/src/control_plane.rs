@@ -261,7 +261,6 @@ pub(crate) fn audit_policy() -> Value {
             { "level": "Metadata", "userGroups": [BODIES_GROUP], "resources": [
                 { "group": "", "resources": ["secrets", "events", "serviceaccounts/token"] },
                 { "group": "events.k8s.io" },
-                { "group": "coordination.k8s.io" },
             ] },
             {
                 "level": "RequestResponse",

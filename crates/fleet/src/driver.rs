@@ -106,13 +106,12 @@ impl Driver {
     /// Runs until the member has nothing left to do.
     pub async fn run(mut self) -> Result<Exit, Abandoned> {
         let (member, timings) = (&self.config.me, self.config.timings);
-        tracing::info!(%member, %timings, "joining the fleet");
+        tracing::info!(incarnation = %member, %timings, "joining the fleet");
         self.watch();
         loop {
             let event = self.next().await;
             if let Some(exit) = self.step(&event).await? {
-                let (member, term) = (&self.config.me, self.term());
-                tracing::info!(%member, term, ?exit, "leaving the fleet");
+                tracing::info!(incarnation = %self.config.me, ?exit, "leaving the fleet");
                 return Ok(exit);
             }
             while self.tasks.try_join_next().is_some() {}
@@ -222,8 +221,7 @@ impl Driver {
         self.order(Order::Abort(token))?;
         let patience = Duration::from_secs(1);
         while tokio::time::timeout(patience, &mut stopped).await.is_err() {
-            let (member, term) = (&self.config.me, self.term());
-            tracing::error!(%member, term, "work goes on although it was told to stop");
+            tracing::error!(incarnation = %self.config.me, "work goes on although it was told to stop");
         }
         Ok(())
     }
@@ -244,31 +242,27 @@ impl Driver {
         });
     }
 
-    fn term(&self) -> u64 {
-        self.served.borrow().term()
-    }
-
     fn tell(&self, command: &Command) {
-        let (member, term) = (&self.config.me, self.term());
+        let member = &self.config.me;
         match command {
-            Command::Start(bucket, epoch) => tracing::debug!(%member, term, %bucket, %epoch, "serving"),
-            Command::Drain(bucket) => tracing::debug!(%member, term, %bucket, "draining"),
+            Command::Start(bucket, epoch) => tracing::debug!(incarnation = %member, %bucket, under = %epoch, "serving"),
+            Command::Drain(bucket) => tracing::debug!(incarnation = %member, %bucket, "draining"),
             Command::Prepare(round, buckets) => {
                 let buckets = buckets.len();
-                tracing::info!(%member, term, epoch = round, buckets, "getting warm for a round");
+                tracing::info!(incarnation = %member, round, buckets, "getting warm for a round");
             }
-            Command::Abort => tracing::warn!(%member, term, "all work stops: the Lease is lost or about to be"),
-            Command::Refuse(error) => tracing::error!(%member, term, %error, "the map is not obeyed"),
+            Command::Abort => tracing::warn!(incarnation = %member, "all work stops: the Lease is lost or about to be"),
+            Command::Refuse(error) => tracing::error!(incarnation = %member, %error, "the map is not obeyed"),
             Command::Take(name, version, _) => {
-                tracing::info!(%member, term, of = %name, %version, "taking a Lease that ran out");
+                tracing::info!(incarnation = %member, of = %name, %version, "taking a Lease that ran out");
             }
             Command::Forget(name, ..) => {
-                tracing::info!(%member, term, of = %name, "removing the Lease of a member long gone");
+                tracing::info!(incarnation = %member, of = %name, "removing the Lease of a member long gone");
             }
             Command::WriteMap(_, map) => {
                 let round = map.round.as_ref().map(|round| (round.number, round.phase));
-                let (term, epoch, members) = (map.term, map.sequence, map.members.len());
-                tracing::info!(%member, term, epoch, members, ?round, "writing the map");
+                let (new_term, sequence, members) = (map.term, map.sequence, map.members.len());
+                tracing::info!(incarnation = %member, new_term, sequence, members, ?round, "writing the map");
             }
             Command::Exit(_) | Command::Read(_) | Command::Write(..) | Command::ListLeases | Command::ReadMap => {}
         }

@@ -218,11 +218,11 @@ impl Requests {
         let (member, text) = (&self.config.me, telemetry::chain(error));
         if matches!(error.cause, Cause::Conflict) {
             // Somebody was first. That is how it is decided who leads.
-            tracing::debug!(%member, error = text, "a request of the protocol met a conflict");
+            tracing::debug!(incarnation = %member, error = text, "a request of the protocol met a conflict");
             return;
         }
         let error = text;
-        tracing::warn!(%member, error, "a request of the protocol failed");
+        tracing::warn!(incarnation = %member, error, "a request of the protocol failed");
     }
 }
 

@@ -148,7 +148,7 @@ where
                 Ok(()) => tokio::time::sleep(self.pause).await,
                 Err(Broken::Silent(silence)) => {
                     let (member, watch, ms) = (&self.config.me, self.what, silence.as_millis());
-                    tracing::warn!(%member, watch, ms, "a watch says nothing; it is opened anew");
+                    tracing::warn!(incarnation = %member, watch, ms, "a watch says nothing; it is opened anew");
                 }
                 // Also a version that is too old (410), or newer than what the server has.
                 Err(Broken::Failed(cause)) => {
@@ -212,7 +212,7 @@ where
     async fn rest_after(&self, verb: &'static str, cause: Cause) {
         let what = self.what.to_owned();
         let (member, error) = (&self.config.me, RequestError { verb, what, cause });
-        tracing::warn!(%member, error = telemetry::chain(&error), "a watch broke; it is set up again");
+        tracing::warn!(incarnation = %member, error = telemetry::chain(&error), "a watch broke; it is set up again");
         tokio::time::sleep(self.pause).await;
     }
 }

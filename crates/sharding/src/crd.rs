@@ -103,11 +103,11 @@ fn status() -> Value {
         "description": "What the leader has found out. No replica obeys it.",
         "properties": {
             "conditions": {
-                "type": "array", "maxItems": 8, "description": "What holds.",
+                "type": "array", "maxItems": 8, "description": "What holds of the fleet.",
                 "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"],
                 "items": {
                     "type": "object",
-                    "description": "One of them.",
+                    "description": "One of the conditions.",
                     "required": ["type", "status", "reason", "message", "lastTransitionTime"],
                     "properties": {
                         "type": text(63, "Fenced: the API server refuses writes of a replica whose ownership is over."),

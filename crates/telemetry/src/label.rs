@@ -183,6 +183,16 @@ label! {
 }
 
 label! {
+    /// What nobody looks after.
+    Orphan {
+        /// A bucket that the map gives to nobody.
+        Bucket = "bucket",
+        /// A Database whose label names another bucket than its own. Its watcher puts that right within seconds.
+        Database = "database",
+    }
+}
+
+label! {
     /// Why a map is not obeyed.
     MapRefusal {
         /// It is of another installation.

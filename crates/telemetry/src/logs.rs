@@ -1,11 +1,15 @@
 //! Logs, to standard error: standard output belongs to what a command prints.
 
+use std::fmt;
 use std::io::{self, IsTerminal};
 
-use tracing::Subscriber;
+use prometheus::IntGauge;
+use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// How a log line looks.
@@ -16,6 +20,17 @@ pub enum Format {
     Json,
     /// One line of text, for people.
     Pretty,
+}
+
+/// Who logs: on every line, so that those of several replicas can be told apart and put in order.
+#[derive(Debug, Clone)]
+pub struct Replica {
+    /// Its name.
+    pub member: String,
+    /// Term of the map that it obeys; 0 without one.
+    pub term: IntGauge,
+    /// Sequence of that map: the newest epoch that it knows.
+    pub epoch: IntGauge,
 }
 
 /// Why logs could not be set up.
@@ -40,9 +55,9 @@ pub fn check_filter(filter: &str) -> Result<(), LogError> {
 }
 
 /// From now on, the process logs what `filter` lets through. To be called once.
-pub fn init_logs(format: Format, filter: &str) -> Result<(), LogError> {
+pub fn init_logs(format: Format, filter: &str, replica: Replica) -> Result<(), LogError> {
     let colours = io::stderr().is_terminal();
-    subscriber(format, filter, colours, io::stderr)?
+    subscriber(format, filter, replica, colours, io::stderr)?
         .try_init()
         .map_err(LogError::Twice)
 }
@@ -57,6 +72,7 @@ fn parse(filter: &str) -> Result<EnvFilter, LogError> {
 fn subscriber<W>(
     format: Format,
     filter: &str,
+    replica: Replica,
     colours: bool,
     writer: W,
 ) -> Result<Box<dyn Subscriber + Send + Sync>, LogError>
@@ -66,9 +82,44 @@ where
     let filtered = tracing_subscriber::registry().with(parse(filter)?);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     Ok(match format {
-        Format::Json => Box::new(filtered.with(layer.json().flatten_event(true).with_ansi(false))),
-        Format::Pretty => Box::new(filtered.with(layer.compact().with_ansi(colours))),
+        Format::Json => {
+            let layer = layer.json().flatten_event(true).with_ansi(false);
+            Box::new(filtered.with(layer.map_event_format(|inner| Told { inner, replica, format })))
+        }
+        Format::Pretty => {
+            let layer = layer.compact().with_ansi(colours);
+            Box::new(filtered.with(layer.map_event_format(|inner| Told { inner, replica, format })))
+        }
     })
+}
+
+/// A line, and who says it.
+struct Told<F> {
+    inner: F,
+    replica: Replica,
+    format: Format,
+}
+
+impl<F, S, N> FormatEvent<S, N> for Told<F>
+where
+    F: FormatEvent<S, N>,
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut line = String::new();
+        // Colours are the inner format's, which was told of them.
+        self.inner.format_event(context, Writer::new(&mut line), event)?;
+        let Replica { member, term, epoch } = &self.replica;
+        let (term, epoch) = (term.get(), epoch.get());
+        if let (Format::Json, Some(rest)) = (self.format, line.strip_prefix('{')) {
+            // Names of members need no escapes: they are those of Kubernetes.
+            write!(writer, r#"{{"member":"{member}","term":{term},"epoch":{epoch},{rest}"#)
+        } else {
+            let line = line.trim_end_matches('\n');
+            writeln!(writer, "{line} member={member} term={term} epoch={epoch}")
+        }
+    }
 }
 
 /// An error with all of its causes, in one line, each said once.
@@ -109,7 +160,17 @@ mod tests {
     fn logged(format: Format, filter: &str, log: impl FnOnce()) -> String {
         let buffer = Buffer::default();
         let writer = buffer.clone();
-        let subscriber = subscriber(format, filter, false, move || writer.clone()).expect("a valid filter");
+        let gauge = |value| {
+            let gauge = IntGauge::new("name", "help").expect("a gauge");
+            gauge.set(value);
+            gauge
+        };
+        let replica = Replica {
+            member: "operator-1".to_owned(),
+            term: gauge(7),
+            epoch: gauge(1_767_300_000),
+        };
+        let subscriber = subscriber(format, filter, replica, false, move || writer.clone()).expect("a valid filter");
         tracing::subscriber::with_default(subscriber, log);
         String::from_utf8(buffer.0.lock().expect("no panic").clone()).expect("UTF-8")
     }
@@ -128,6 +189,8 @@ mod tests {
         assert_eq!(line["writes"], 3);
         assert_eq!(line["span"]["database"], "shop/orders");
         assert!(line["timestamp"].is_string());
+        assert_eq!(line["member"], "operator-1");
+        assert_eq!((&line["term"], &line["epoch"]), (&7.into(), &1_767_300_000.into()));
     }
 
     #[test]
@@ -139,6 +202,11 @@ mod tests {
         });
         assert_eq!(text.lines().count(), 2, "{text}");
         assert!(text.contains("ours") && text.contains("loud enough"), "{text}");
+        assert_eq!(
+            text.matches(" member=operator-1 term=7 epoch=1767300000\n").count(),
+            2,
+            "{text}"
+        );
     }
 
     #[test]

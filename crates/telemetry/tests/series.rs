@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use telemetry::label::{BucketWork, FenceLayer, Label, MapRefusal, Renewal};
+use telemetry::label::{BucketWork, FenceLayer, Label, MapRefusal, Orphan, Renewal};
 use telemetry::{Action, ErrorType, Metrics, Outcome, Phase, Step, Verdict, WriteOutcome};
 use workqueue::{Backoff, Class, Queue};
 
@@ -40,11 +40,11 @@ fn all_series_are_there_before_the_first_reconcile() {
     assert_eq!(ours("database_operator_fleet_member_buckets{"), 2);
     assert_eq!(ours("database_operator_fleet_map_refused_total{"), 5);
     assert_eq!(ours("database_operator_fleet_lease_renewals_total{"), 3);
-    assert_eq!(ours("database_operator_fleet_"), 2 + 5 + 3 + 7);
+    assert_eq!(ours("database_operator_fleet_"), 2 + 5 + 3 + 7 + 3 + 2);
     assert_eq!(ours("process_"), 7);
     assert_eq!(
         series(&text).len(),
-        1 + 20 + 50 + 3 + 51 + 45 + 6 + 39 + 17 + 7,
+        1 + 20 + 50 + 3 + 51 + 45 + 6 + 39 + 22 + 7,
         "the sum: {text}"
     );
     assert_eq!(
@@ -136,6 +136,7 @@ fn a_member_of_the_fleet_counts_on_its_own_series() {
     let work = [BucketWork::Serving, BucketWork::Draining, BucketWork::Serving];
     fleet.buckets.count(|count| work.into_iter().for_each(count));
     fleet.fence.count(|count| count(FenceLayer::Policies));
+    fleet.orphans.count(|count| count(Orphan::Database));
     fleet.leader.set(1);
     fleet.term.set(7);
     fleet.map_sequence.set(1_767_300_000);
@@ -153,6 +154,8 @@ fn a_member_of_the_fleet_counts_on_its_own_series() {
         ("member_buckets{state=\"draining\"}", 1),
         ("fence{layer=\"policies\"}", 1),
         ("fence{layer=\"self_fence\"}", 0),
+        ("orphans{kind=\"database\"}", 1),
+        ("orphans{kind=\"bucket\"}", 0),
         ("leader", 1),
         ("term", 7),
         ("map_sequence", 1_767_300_000),

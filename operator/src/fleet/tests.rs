@@ -120,7 +120,7 @@ fn with(mut facts: Facts, member: &str, object: &LeaseObject) -> Facts {
 
 #[test]
 fn a_fleet_at_rest() {
-    let table: Expect = expect![[r#"
+    let table: Expect = expect![[r"
         Installation  ops/database-operator, Leases in namespace ops
         Leader        operator-0_a1, its Lease is held, renewed 1 s ago
         Map           term 7, sequence 1767300000, version 900
@@ -134,7 +134,7 @@ fn a_fleet_at_rest() {
 
         Nothing moves.
         Every bucket has a live owner, and every Database its label.
-    "#]];
+    "]];
     let status = Status::of(&healthy());
     table.assert_eq(&status.to_string());
     assert!(status.healthy);
@@ -224,7 +224,7 @@ fn a_fleet_that_moves() {
         phase: Phase::Draining,
         moves: (0..10).map(|index| (bucket(index), 2)).collect(),
     });
-    let table: Expect = expect![[r#"
+    let table: Expect = expect![[r"
         Installation  ops/database-operator, Leases in namespace ops
         Leader        operator-0_a1, its Lease is held, renewed 1 s ago
         Map           term 7, sequence 1767300000, version 900
@@ -244,7 +244,7 @@ fn a_fleet_that_moves() {
           5 from operator-1_b2 to operator-2_c3
           waits for operator-0_a1 to acknowledge
         Every bucket has a live owner, and every Database its label.
-    "#]];
+    "]];
     let status = Status::of(&facts);
     table.assert_eq(&status.to_string());
     assert!(status.healthy);

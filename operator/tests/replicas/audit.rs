@@ -69,8 +69,6 @@ pub(crate) struct MapWrite {
 pub(crate) struct LeaseWrite {
     pub(crate) name: String,
     pub(crate) done: Micros,
-    /// All that was sent, but for the time of the renewal.
-    pub(crate) says: Value,
 }
 
 /// All that was read so far.
@@ -193,11 +191,11 @@ impl Log {
             }
             return;
         }
-        if let ("leases", 200..300, Some(mut says)) = (object.resource.as_str(), code, line.request_object.clone()) {
-            let name = says["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            says["spec"]["renewTime"].take();
-            says["metadata"]["resourceVersion"].take();
-            self.leases.push(LeaseWrite { name, done, says });
+        if let ("leases", 200..300) = (object.resource.as_str(), code) {
+            let named = answer.pointer("/metadata/name").and_then(Value::as_str);
+            // Of a creation, the reference may lack the name.
+            let name = named.unwrap_or(&object.name).to_owned();
+            self.leases.push(LeaseWrite { name, done });
             return;
         }
         if object.namespace != NAMESPACE || object.resource == "events" {

@@ -16,7 +16,7 @@ use crate::audit::{Micros, now};
 use crate::faults::{self, Fault};
 use crate::measure::seconds;
 use crate::place::{Place, Shape, say};
-use crate::setting::{Setting, in_a_cluster};
+use crate::setting::{Setting, faketime, in_a_cluster};
 use crate::{judge, measure, replica};
 
 const NAMES: [&str; 4] = ["r0", "r1", "r2", "r3"];
@@ -70,7 +70,9 @@ async fn inside(setting: Setting) {
     let (databases, rate) = form.load();
     say(&format!("    {}", form.command()));
     let began = Instant::now();
+    let faketime = form.minutes.map(|_| faketime(&setting.folder));
     let mut place = Place::new(setting, Shape::fast(3), form.seed).await;
+    place.faketime = faketime;
     for name in NAMES {
         place.add_replica(name);
     }

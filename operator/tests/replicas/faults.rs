@@ -41,10 +41,12 @@ pub(crate) enum Fault {
     ServerFrozen,
     /// The API server refuses connections, to all.
     ServerAway,
+    /// Its wall clock jumps by five minutes, forwards or back, and stays so.
+    WallClock,
 }
 
 /// All of them.
-pub(crate) const ALL: [Fault; 13] = [
+pub(crate) const ALL: [Fault; 14] = [
     Fault::Kill,
     Fault::KillLeader,
     Fault::Terminate,
@@ -58,6 +60,7 @@ pub(crate) const ALL: [Fault; 13] = [
     Fault::Slow,
     Fault::ServerFrozen,
     Fault::ServerAway,
+    Fault::WallClock,
 ];
 
 impl Fault {
@@ -76,6 +79,7 @@ impl Fault {
             Self::Slow => "2 s of latency",
             Self::ServerFrozen => "API server SIGSTOP",
             Self::ServerAway => "API server away",
+            Self::WallClock => "wall clock jumps",
         }
     }
 
@@ -104,6 +108,7 @@ impl Fault {
                 let time = if long && place.random.random_bool(0.3) { 110 } else { 10 };
                 ailing(self, place, Duration::from_secs(time)).await;
             }
+            Self::WallClock => clock_jumps(place).await,
             Self::Slow => ailing(self, place, Duration::from_secs(12)).await,
             Self::ServerFrozen | Self::ServerAway => {
                 let times: &[u64] = if long { &[5, 5, 20, 60] } else { &[5] };
@@ -278,6 +283,28 @@ async fn ailing(fault: Fault, place: &mut Place, time: Duration) {
     ail(place, false);
     place.settled().await;
     place.healed(from);
+}
+
+/// Nothing comes of it: only people read wall clocks.
+async fn clock_jumps(place: &mut Place) {
+    let victim = an_owner(place).await;
+    let member = place.replicas[victim].name.clone();
+    let seconds = *[-300, 0, 300].choose(&mut place.random).expect("some");
+    place.tell(&format!("{member}: its wall clock goes wrong by {seconds} s"));
+    let before = place.map().await.expect("a map");
+    place.replicas[victim].set_clock(seconds);
+    place.pass(Duration::from_secs(10)).await;
+    let off = place.wall_clock_of(&member).await;
+    assert!(
+        (off - seconds).abs() < 30,
+        "its Lease shows a clock that is off by {off} s"
+    );
+    let after = place.map().await.expect("a map");
+    assert_eq!(
+        (after.owners, after.epochs),
+        (before.owners, before.epochs),
+        "nothing moves"
+    );
 }
 
 /// Goes on however the test ends.

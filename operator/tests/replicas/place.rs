@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::Client;
-use kube::api::{Api, DynamicObject};
+use kube::api::{Api, DynamicObject, ListParams};
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
@@ -31,6 +32,8 @@ pub(crate) const NAMESPACE: &str = "chaos";
 pub(crate) const DEADLINE: Duration = Duration::from_mins(3);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// Until one of many has its children: an API server on two cores does some twenty a second.
+const A_DATABASE: Duration = Duration::from_millis(150);
 /// The API server may be stopped.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -43,7 +46,7 @@ pub(crate) fn say(text: &str) {
 
 /// What the binary prints.
 fn printed(arguments: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_database-operator"));
+    let mut command = Command::new(crate::replica::binary());
     let output = command.args(arguments).env_clear().output().expect("it starts");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")
@@ -99,6 +102,8 @@ pub(crate) struct Place {
     kubeconfig: PathBuf,
     folder: PathBuf,
     quiet_kubeconfig: PathBuf,
+    /// With which the replicas' wall clocks can be set.
+    pub(crate) faketime: Option<PathBuf>,
     pub(crate) shape: Shape,
     /// Whether the audit log is of no interest.
     quiet: bool,
@@ -134,6 +139,7 @@ impl Place {
             kubeconfig: setting.kubeconfig,
             folder: setting.folder,
             quiet_kubeconfig: setting.quiet_kubeconfig,
+            faketime: None,
             shape,
             quiet: false,
         }
@@ -176,6 +182,9 @@ impl Place {
         let text = text.expect("a kubeconfig");
         let kubeconfig: Value = serde_json::from_str(&text).expect("JSON");
         let mut replica = Replica::new(name, self.shape.clone(), &kubeconfig, self.server, &self.folder);
+        if let Some(faketime) = &self.faketime {
+            replica.has_clock(faketime);
+        }
         replica.start();
         self.replicas.push(replica);
     }
@@ -205,6 +214,25 @@ impl Place {
         let conditions = map.data["status"]["conditions"].as_array()?;
         let fenced = conditions.iter().find(|one| one["type"] == FENCED_CONDITION)?;
         Some(fenced["status"].as_str()?.to_owned())
+    }
+
+    /// By how many seconds a replica's wall clock is ahead of this one, as its Lease says.
+    pub(crate) async fn wall_clock_of(&self, member: &str) -> i64 {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), "database-operator");
+        let all = leases.list(&ListParams::default()).await.expect("a list").items;
+        let specs = all.into_iter().filter_map(|lease| lease.spec);
+        let holds = |spec: &LeaseSpec| {
+            let holder = spec.holder_identity.as_deref();
+            holder
+                .and_then(|holder| holder.split_once('_'))
+                .is_some_and(|(name, _)| name == member)
+        };
+        let renewed = specs
+            .filter(holds)
+            .filter_map(|spec| spec.renew_time)
+            .map(|time| time.0)
+            .max();
+        renewed.expect("it has a Lease").as_second() - now() / 1_000_000
     }
 
     /// Who leads, if it is one of those that run; else any.
@@ -268,9 +296,10 @@ impl Place {
 
     /// Waits until all that was declared is done.
     pub(crate) async fn all_done(&mut self) {
+        let count = u32::try_from(self.databases.len()).expect("few");
+        let deadline = Instant::now() + DEADLINE + A_DATABASE * count;
         // Listing many takes the machine's time from those that are to do it.
-        let many = u32::try_from(self.databases.len() / 50).expect("few");
-        let deadline = Instant::now() + DEADLINE + LOOK * many;
+        let many = count / 50;
         while let Err(missing) = self.load().settled().await {
             assert!(Instant::now() < deadline, "not done: {missing}");
             self.pass(LOOK * many.max(1)).await;

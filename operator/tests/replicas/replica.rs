@@ -1,5 +1,6 @@
 //! A replica: a process of the real binary, behind a proxy of its own.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
@@ -16,6 +17,11 @@ use tokio::net::TcpStream;
 
 /// How many last lines of a log are shown.
 const LINES: usize = 15;
+
+/// The operator: that of this build, or another one, such as one that is optimised.
+pub(crate) fn binary() -> OsString {
+    std::env::var_os("REPLICAS_OPERATOR").unwrap_or_else(|| env!("CARGO_BIN_EXE_database-operator").into())
+}
 
 /// How replicas are run.
 #[derive(Debug, Clone)]
@@ -57,6 +63,9 @@ pub(crate) struct Replica {
     pub(crate) proxy: Proxy,
     log: PathBuf,
     kubeconfig: PathBuf,
+    /// By how much its wall clock is off, as libfaketime reads it; and that.
+    clock: PathBuf,
+    faketime: Option<PathBuf>,
     /// Where it is in this life, once its log says so, and what its log began with.
     health: Option<SocketAddr>,
     log_before: usize,
@@ -81,11 +90,27 @@ impl Replica {
             proxy,
             log: folder.join(format!("{name}.log")),
             kubeconfig: path,
+            clock: folder.join(format!("{name}.clock")),
+            faketime: None,
             health: None,
             log_before: 0,
             process: None,
             reconciles: (0, 0),
         }
+    }
+
+    /// From its next start on its wall clock can be set, with this library.
+    pub(crate) fn has_clock(&mut self, faketime: &Path) {
+        self.faketime = Some(faketime.to_owned());
+        self.set_clock(0);
+    }
+
+    /// Its wall clock is so many seconds ahead.
+    pub(crate) fn set_clock(&self, seconds: i64) {
+        let new = self.clock.with_extension("new");
+        fs::write(&new, format!("{seconds:+}\n")).expect("written");
+        // It is read at any time.
+        fs::rename(&new, &self.clock).expect("renamed");
     }
 
     /// Must be called on a thread that stays: the kernel ends it with that, however the test ends.
@@ -97,14 +122,11 @@ impl Replica {
             .append(true)
             .open(&self.log)
             .expect("a log");
-        let process = Command::new("setpriv")
-            .args([
-                "--pdeathsig",
-                "KILL",
-                "--",
-                env!("CARGO_BIN_EXE_database-operator"),
-                "run",
-            ])
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(binary())
+            .arg("run")
             .args(self.shape.arguments())
             .args(["--operator-namespace", "database-operator"])
             .args([
@@ -119,10 +141,15 @@ impl Replica {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("it starts");
-        self.process = Some(process);
+            .stderr(log);
+        if let Some(faketime) = &self.faketime {
+            command
+                .env("LD_PRELOAD", faketime)
+                .env("FAKETIME_TIMESTAMP_FILE", &self.clock)
+                .env("FAKETIME_CACHE_DURATION", "1")
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+        self.process = Some(command.spawn().expect("it starts"));
     }
 
     pub(crate) fn is_up(&self) -> bool {

@@ -1,6 +1,7 @@
 //! A control plane of its own for each test, which runs itself again inside, where the API server is reachable.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use devcluster::{BODIES_GROUP, Identity, TestBed};
 
@@ -76,6 +77,24 @@ pub(crate) fn in_a_cluster<F: Future<Output = ()>>(
     }
     assert!(status.success(), "failed; logs in {}; again: {again}", folder.display());
     std::fs::remove_dir_all(&folder).expect("removed");
+}
+
+/// The library that sets the wall clock of one process, from the distribution's package: nothing is installed.
+pub(crate) fn faketime(folder: &Path) -> PathBuf {
+    let run = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        let output = command.args(arguments).current_dir(folder).output().expect(program);
+        assert!(
+            output.status.success(),
+            "{program}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    run("apt-get", &["download", "libfaketime"]);
+    run("sh", &["-c", "dpkg-deb -x libfaketime_*.deb faketime"]);
+    let found = run("find", &["faketime", "-name", "libfaketimeMT.so.1"]);
+    folder.join(found.trim_end())
 }
 
 fn variable(name: &str) -> String {

@@ -160,7 +160,9 @@ impl Leader {
         }
         let alive = member.keeper.valid(config.timings, now);
         if self.keeper.held_uid.is_some() || alive && !member.leaving {
-            let wish = self.keeper.wish(&Report::default(), &config.me, config.timings, now);
+            let wish = self
+                .keeper
+                .wish(&Report::default(), true, &config.me, config.timings, now);
             commands.extend(wish.map(|wish| as_command(Kept::Coordinator, wish)));
         }
         if alive && self.leads(now, config) && self.pause_until.is_none_or(|until| now >= until) {

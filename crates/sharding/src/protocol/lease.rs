@@ -87,7 +87,7 @@ pub struct LeaseRecord {
     pub report: Report,
 }
 
-/// What a member tells the leader, written with its renewals, and at once when it changes.
+/// What a member tells the leader, written with its renewals, and at once when somebody waits for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Report {
     /// The version of the newest map for which it holds that all work of this member is in buckets that this map gives
@@ -107,6 +107,21 @@ pub struct Report {
     pub weight: u32,
     /// Fences that it met and that are not older than its own epoch of the bucket.
     pub raise: BTreeMap<Bucket, Epoch>,
+}
+
+impl Report {
+    /// Whether somebody waits for what is new in this, compared with what is written: a round that goes on with it, or,
+    /// while there are buckets that nobody owns, the leader that gives them out once all have seen the map without owners.
+    /// What is merely over needs no write of its own. With many members, that would be most of all writes.
+    fn is_waited_for(&self, written: &Self, all_is_owned: bool) -> bool {
+        let news = |new: u64, old: u64| new != old && new != 0;
+        news(self.warm, written.warm)
+            || news(self.drained, written.drained)
+            || self.leaving != written.leaving
+            || self.weight != written.weight
+            || self.raise != written.raise && !self.raise.is_empty()
+            || self.seen != written.seen && !all_is_owned
+    }
 }
 
 /// A Lease as read. Its `uid` tells it from an earlier one of the same name.
@@ -307,8 +322,15 @@ impl Keeper {
         self.held_uid = None;
     }
 
-    /// What to do now, to hold the Lease with this report.
-    pub fn wish(&mut self, report: &Report, me: &Incarnation, timings: Timings, now: Millis) -> Option<Wish> {
+    /// What to do now, to hold the Lease with this report. `all_is_owned`: by the newest map that is known.
+    pub fn wish(
+        &mut self,
+        report: &Report,
+        all_is_owned: bool,
+        me: &Incarnation,
+        timings: Timings,
+        now: Millis,
+    ) -> Option<Wish> {
         if self.writing.is_some() || self.reading {
             return None;
         }
@@ -331,8 +353,8 @@ impl Keeper {
         record.report.drain = mine && lease.record.report.drain;
         if mine && self.held_uid.is_some() {
             record.transitions = lease.record.transitions;
-            let changed = lease.record.report != record.report;
-            return (due || changed && may).then(|| self.start_write(precondition, record, now));
+            let news = record.report.is_waited_for(&lease.record.report, all_is_owned);
+            return (due || news && may).then(|| self.start_write(precondition, record, now));
         }
         // Free, or ours by a request whose answer was lost, or run out.
         let free = lease.record.holder.as_ref().is_none_or(|holder| holder == me);

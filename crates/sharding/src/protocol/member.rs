@@ -324,7 +324,8 @@ impl Member {
             wish
         } else {
             let report = self.report(config);
-            self.keeper.wish(&report, &config.me, config.timings, now)
+            let all_is_owned = self.obeyed().is_some_and(|map| map.owners.iter().all(Option::is_some));
+            self.keeper.wish(&report, all_is_owned, &config.me, config.timings, now)
         };
         commands.extend(wish.map(|wish| as_command(Kept::Member, wish)));
     }

@@ -1,7 +1,7 @@
 use prometheus::{Gauge, IntCounter, IntGauge, Opts, Registry};
 
 use super::series::{Gauges, Tally};
-use crate::label::{BucketWork, FenceLayer, MapRefusal, Renewal};
+use crate::label::{BucketWork, FenceLayer, MapRefusal, Orphan, Renewal};
 
 /// The series of this replica as a member of the fleet; clones share them. All of them are about this replica: what the
 /// fleet is as a whole is the sum over its replicas, or `database-operator fleet status`.
@@ -11,6 +11,8 @@ pub struct FleetMetrics {
     pub buckets: Gauges<BucketWork>,
     /// Layers of the fence that are active. Worth an alert without the policies: the last line of defence is missing.
     pub fence: Gauges<FenceLayer>,
+    /// To be counted before each scrape. Worth an alert if they stay for more than 30 s.
+    pub orphans: Gauges<Orphan>,
     /// Whether it leads.
     pub leader: IntGauge,
     /// Of the map that it obeys.
@@ -61,6 +63,13 @@ impl FleetMetrics {
                 "database_operator_fleet_fence",
                 "1 for each layer of the fence that is active, as of the last look, once a minute.",
                 "layer",
+            )?,
+            orphans: Gauges::register(
+                registry,
+                "database_operator_fleet_orphans",
+                "What nobody looks after, as far as this replica knows: buckets that its map gives to nobody, and Databases \
+                 that it sees under the label of another bucket than their own.",
+                "kind",
             )?,
             leader: gauge(
                 "database_operator_fleet_leader",

@@ -134,7 +134,8 @@ async fn join(place: &mut Place, busy: bool) {
     let to = now();
     place.pass(Duration::from_secs(2)).await;
     let maps = &place.log.maps[maps_before..];
-    let leases = beyond_renewals(&leases_before, &place.log.leases[leases_before.len()..]);
+    let retry = Micros::try_from(place.shape.timings[2]).expect("seconds") * 1_000_000;
+    let leases = beyond_renewals(&leases_before, &place.log.leases[leases_before.len()..], retry);
     let objects: BTreeSet<&str> = place.since(from).iter().map(|write| write.object.as_str()).collect();
     let moved = maps.last().map_or(0, |last| {
         let theirs = |(_, bucket): &&(String, _)| owner(&last.spec, *bucket).is_some_and(|(owner, _)| owner == "r3");
@@ -177,14 +178,15 @@ async fn join(place: &mut Place, busy: bool) {
     }
 }
 
-/// Those that say something new.
-fn beyond_renewals(before: &[LeaseWrite], writes: &[LeaseWrite]) -> Vec<LeaseWrite> {
-    let said = before.iter().map(|write| (write.name.as_str(), &write.says));
-    let mut said: BTreeMap<_, _> = said.collect();
-    let new = writes
-        .iter()
-        .filter(|write| said.insert(&write.name, &write.says) != Some(&write.says));
-    new.cloned().collect()
+/// Those that came before the next renewal of that Lease was due.
+fn beyond_renewals(before: &[LeaseWrite], writes: &[LeaseWrite], retry: Micros) -> Vec<LeaseWrite> {
+    let mut last: BTreeMap<&str, Micros> = before.iter().map(|write| (write.name.as_str(), write.done)).collect();
+    let early = writes.iter().filter(|write| {
+        let last = last.insert(&write.name, write.done);
+        // That is when answers were given: some come late.
+        last.is_none_or(|last| write.done - last < retry * 3 / 4)
+    });
+    early.cloned().collect()
 }
 
 /// What a replica costs.

@@ -65,11 +65,11 @@ pub(crate) async fn follow(client: Client, namespace: String, fleet: Fleet, metr
         });
         let condition = condition(&policies);
         if told.as_ref() != Some(&policies) {
-            let said = &condition["message"];
+            let said = condition["message"].as_str().unwrap_or_default();
             if policies == Policies::InForce {
-                tracing::info!(%said, "the fence is in force");
+                tracing::info!(said, "the fence is in force");
             } else {
-                tracing::warn!(%said, "the fence may not be in force");
+                tracing::warn!(said, "the fence may not be in force");
             }
             told = Some(policies);
         }

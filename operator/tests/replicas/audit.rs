@@ -69,6 +69,8 @@ pub(crate) struct MapWrite {
 pub(crate) struct LeaseWrite {
     pub(crate) name: String,
     pub(crate) done: Micros,
+    /// All that was sent, but for the time of the renewal.
+    pub(crate) says: Value,
 }
 
 /// All that was read so far.
@@ -195,7 +197,10 @@ impl Log {
             let named = answer.pointer("/metadata/name").and_then(Value::as_str);
             // Of a creation, the reference may lack the name.
             let name = named.unwrap_or(&object.name).to_owned();
-            self.leases.push(LeaseWrite { name, done });
+            let mut says = line.request_object.unwrap_or_default();
+            says["spec"]["renewTime"].take();
+            says["metadata"]["resourceVersion"].take();
+            self.leases.push(LeaseWrite { name, done, says });
             return;
         }
         if object.namespace != NAMESPACE || object.resource == "events" {

@@ -72,6 +72,8 @@ pub(crate) struct Replica {
     process: Option<Child>,
     /// Of the lives that have ended, and of this one.
     reconciles: (u64, u64),
+    /// Databases that waited for a worker when it was asked last.
+    pub(crate) waiting: u64,
 }
 
 impl Replica {
@@ -96,6 +98,7 @@ impl Replica {
             log_before: 0,
             process: None,
             reconciles: (0, 0),
+            waiting: 0,
         }
     }
 
@@ -231,10 +234,14 @@ impl Replica {
         let Some(health) = self.health else { return };
         let page = tokio::time::timeout(Duration::from_millis(300), metrics(health)).await;
         if let Ok(Ok(page)) = page {
-            let lines = page.lines();
-            let values = lines.filter(|line| line.starts_with("database_operator_reconciliation_total{"));
-            let numbers = values.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
-            self.reconciles.1 = numbers.sum();
+            let sum = |series: &str| {
+                let values = page.lines().filter(|line| line.starts_with(series));
+                values
+                    .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
+                    .sum()
+            };
+            self.reconciles.1 = sum("database_operator_reconciliation_total{");
+            self.waiting = sum("workqueue_depth ");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A control plane of its own for each test, which runs itself again inside, where the API server is reachable.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use devcluster::{BODIES_GROUP, Identity, TestBed};
@@ -79,11 +79,14 @@ pub(crate) fn in_a_cluster<F: Future<Output = ()>>(
     std::fs::remove_dir_all(&folder).expect("removed");
 }
 
-/// The library that sets the wall clock of one process, from the distribution's package: nothing is installed.
-pub(crate) fn faketime(folder: &Path) -> PathBuf {
+/// The library that sets the wall clock of one process, from the distribution's package: nothing is installed. To be
+/// fetched before the run inside of the cluster, which reaches nothing else.
+pub(crate) fn faketime() -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("libfaketime");
+    std::fs::create_dir_all(&folder).expect("a folder");
     let run = |program: &str, arguments: &[&str]| {
         let mut command = Command::new(program);
-        let output = command.args(arguments).current_dir(folder).output().expect(program);
+        let output = command.args(arguments).current_dir(&folder).output().expect(program);
         assert!(
             output.status.success(),
             "{program}: {}",
@@ -91,10 +94,12 @@ pub(crate) fn faketime(folder: &Path) -> PathBuf {
         );
         String::from_utf8(output.stdout).expect("UTF-8")
     };
-    run("apt-get", &["download", "libfaketime"]);
-    run("sh", &["-c", "dpkg-deb -x libfaketime_*.deb faketime"]);
-    let found = run("find", &["faketime", "-name", "libfaketimeMT.so.1"]);
-    folder.join(found.trim_end())
+    let find = || run("find", &[".", "-name", "libfaketimeMT.so.1"]);
+    if find().is_empty() {
+        run("apt-get", &["download", "libfaketime"]);
+        run("sh", &["-c", "dpkg-deb -x libfaketime_*.deb ."]);
+    }
+    folder.join(find().trim_end())
 }
 
 fn variable(name: &str) -> String {

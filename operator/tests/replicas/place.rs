@@ -145,6 +145,19 @@ impl Place {
         }
     }
 
+    /// Three replicas under the fence, with so many Databases that have their children.
+    pub(crate) async fn of_three(setting: Setting, shape: Shape, databases: usize) -> Self {
+        let mut place = Self::new(setting, shape, 1).await;
+        for name in ["r0", "r1", "r2"] {
+            place.add_replica(name);
+        }
+        place.declare(databases).await;
+        place.settled().await;
+        place.fence().await;
+        place.all_done().await;
+        place
+    }
+
     /// Installs the fence, and waits until it is in force, which it is once there is a map.
     pub(crate) async fn fence(&mut self) {
         let manifests = printed(&["crds", "--with-fence", "--user", USER]);

@@ -37,14 +37,7 @@ fn measure_moves_of_thousands() {
 
 /// 3 shards are replaced one after the other, a 4th replica is started before each stop, all under load.
 async fn rolling(setting: Setting) {
-    let mut place = Place::new(setting, Shape::fast(3), 1).await;
-    for name in ["r0", "r1", "r2"] {
-        place.add_replica(name);
-    }
-    place.declare(1000).await;
-    place.settled().await;
-    place.fence().await;
-    place.all_done().await;
+    let mut place = Place::of_three(setting, Shape::fast(3), 1000).await;
     place.load().start(10);
     let from = now();
     for (at, next) in ["r3", "r4", "r5"].into_iter().enumerate() {

@@ -19,14 +19,7 @@ fn measure_an_outage_of_a_minute() {
 }
 
 async fn measure(setting: Setting) {
-    let mut place = Place::new(setting, Shape::fast(3), 1).await;
-    for name in ["r0", "r1", "r2"] {
-        place.add_replica(name);
-    }
-    place.declare(36).await;
-    place.settled().await;
-    place.fence().await;
-    place.all_done().await;
+    let mut place = Place::of_three(setting, Shape::fast(3), 36).await;
     place.load().start(8);
     let mut resumed = Vec::new();
     for fault in [

@@ -28,14 +28,7 @@ async fn measure(setting: Setting) {
         pods: 1,
         ..Shape::fast(3)
     };
-    let mut place = Place::new(setting, shape, 1).await;
-    for name in NAMES {
-        place.add_replica(name);
-    }
-    place.declare(DATABASES).await;
-    place.settled().await;
-    place.fence().await;
-    place.all_done().await;
+    let mut place = Place::of_three(setting, shape, DATABASES).await;
     place.pass(Duration::from_secs(5)).await;
     let before = pods(&place).await;
     say(&format!("    {} pods run (simulated)", before.len()));

@@ -18,14 +18,7 @@ fn measure_watches_that_stall() {
 
 /// A change that is not seen, because its event is held back, is done once the silence is noticed.
 async fn measure(setting: Setting) {
-    let mut place = Place::new(setting, Shape::fast(3), 1).await;
-    for name in ["r0", "r1", "r2"] {
-        place.add_replica(name);
-    }
-    place.declare(36).await;
-    place.settled().await;
-    place.fence().await;
-    place.all_done().await;
+    let mut place = Place::of_three(setting, Shape::fast(3), 36).await;
     let victim = faults::an_owner(&mut place).await;
     let member = place.replicas[victim].name.clone();
     let databases = place.databases_of(&member).await;

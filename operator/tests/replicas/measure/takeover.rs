@@ -31,14 +31,7 @@ async fn measure(setting: Setting, timings: [u64; 3], bar: Micros) {
         timings,
         ..Shape::fast(3)
     };
-    let mut place = Place::new(setting, shape, 1).await;
-    for name in ["r0", "r1", "r2"] {
-        place.add_replica(name);
-    }
-    place.declare(DATABASES).await;
-    place.settled().await;
-    place.fence().await;
-    place.all_done().await;
+    let mut place = Place::of_three(setting, shape, DATABASES).await;
     place.load().start(4);
     for kill in 0..KILLS {
         let leader = place.leader().await;

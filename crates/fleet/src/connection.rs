@@ -20,7 +20,7 @@ const ASK: Duration = Duration::from_secs(2);
 /// The connection is dead when nothing that was sent, question or request, was acknowledged for so long. With one
 /// [`ASK`] before and one after it that stays below the 10 s in which a dead connection is to be noticed.
 const DEAD: Duration = Duration::from_secs(6);
-/// Questions without an answer after which it would be dead without [`DEAD`], where the kernel does not know that.
+/// Questions without an answer after which it is dead where the operating system has no such limit as [`DEAD`].
 const QUESTIONS: u32 = 3;
 
 /// A client like that of `kube`, with a limit on how long a connection can be dead without being noticed.
@@ -42,6 +42,7 @@ pub fn client(config: Config) -> kube::Result<Client> {
     connector.set_connect_timeout(config.connect_timeout);
     connector.set_read_timeout(config.read_timeout);
     connector.set_write_timeout(config.write_timeout);
+    connector.set_reset_reader_on_write(config.reset_reader_on_write);
     let http: Http<_, Body> = Http::builder(TokioExecutor::new()).build(connector);
     let again = config
         .default_retry

@@ -24,8 +24,6 @@ use telemetry::metrics::FleetMetrics;
 
 /// How often is looked.
 const EVERY: Duration = Duration::from_mins(1);
-/// How soon a change of the leader is noticed.
-const GLANCE: Duration = Duration::from_secs(1);
 /// An object that is never created.
 const CANARY: &str = "database-operator-fence-canary";
 
@@ -44,16 +42,13 @@ enum Policies {
 
 /// Looks for as long as the replica lives. Without a map there is nothing to look at.
 pub(crate) async fn follow(client: Client, namespace: String, fleet: Fleet, metrics: FleetMetrics) -> Infallible {
-    let served = fleet.served();
-    let leads = || {
-        let served = served.borrow();
-        served.map.is_some().then_some(served.leads)
-    };
+    let mut served = fleet.served();
     let mut told = None;
     loop {
-        let Some(leading) = leads() else {
-            tokio::time::sleep(GLANCE).await;
-            continue;
+        let leading = match served.wait_for(|served| served.map.is_some()).await {
+            Ok(served) => served.leads,
+            // The member has ended, and with it soon this.
+            Err(_) => return std::future::pending().await,
         };
         let policies = judge(canary(&client, &namespace).await, bound(&client).await);
         metrics.fence.count(|count| {
@@ -76,12 +71,8 @@ pub(crate) async fn follow(client: Client, namespace: String, fleet: Fleet, metr
         if leading && let Err(error) = tell(&client, condition).await {
             tracing::warn!(error = %telemetry::chain(&error), "the map's condition could not be written");
         }
-        for _ in 0..EVERY.as_secs() {
-            tokio::time::sleep(GLANCE).await;
-            if leads() != Some(leading) {
-                break;
-            }
-        }
+        // A new leader looks at once, so that a condition does not wait for its minute.
+        let _ = tokio::time::timeout(EVERY, served.wait_for(|served| served.leads != leading)).await;
     }
 }
 

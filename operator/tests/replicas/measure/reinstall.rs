@@ -35,14 +35,14 @@ async fn measure(setting: Setting) {
     assert_eq!(before.len(), DATABASES);
 
     // Under replicas that run.
-    remove(&place, true, false).await;
+    remove(&place, false).await;
     place.tell("the map is deleted under running replicas");
     place.settled().await;
     works(&mut place, "the map was deleted").await;
 
     // And without any.
     place.replicas.clear();
-    remove(&place, true, true).await;
+    remove(&place, true).await;
     place.tell("all replicas are dead, map and Leases are deleted");
     let shape = place.shape.clone();
     place.begin_anew(shape, &NAMES, false).await;
@@ -98,11 +98,10 @@ async fn pods(place: &Place) -> BTreeMap<String, (String, i32)> {
     facts.collect()
 }
 
-async fn remove(place: &Place, map: bool, leases: bool) {
-    if map {
-        let maps: Api<DynamicObject> = Api::all_with(place.client.clone(), &fleet::shardmap::resource());
-        maps.delete(MAP_NAME, &DeleteParams::default()).await.expect("deleted");
-    }
+/// The map, and perhaps all Leases.
+async fn remove(place: &Place, leases: bool) {
+    let maps: Api<DynamicObject> = Api::all_with(place.client.clone(), &fleet::shardmap::resource());
+    maps.delete(MAP_NAME, &DeleteParams::default()).await.expect("deleted");
     if leases {
         let leases: Api<Lease> = Api::namespaced(place.client.clone(), "database-operator");
         let all = leases.list(&ListParams::default()).await.expect("a list").items;

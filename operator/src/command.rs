@@ -27,7 +27,7 @@ const EXIT_CODES: &str = "Exit codes: 0 done or allowed, 1 refused by a rule, 2 
 
 const RUN_EXAMPLES: &str = "\
 Each setting is taken from its flag, else its environment variable, else the file, else its default.
-SIGTERM or SIGINT: nothing new starts, what is in flight is finished; a second one ends at once.
+SIGTERM or SIGINT: nothing new starts, requests in flight are finished; a second one ends at once.
 
 Examples:
   database-operator run

@@ -50,7 +50,7 @@ pub(crate) enum RunError {
 }
 
 /// Runs `controller` with everything that it needs, until a signal asks for the end. The controller is to end soon
-/// after its last argument turns true: with what is in flight finished and nothing new started.
+/// after its last argument turns true: with requests in flight finished and nothing new started.
 pub(crate) async fn run<C, F>(config: Config, controller: C) -> Result<(), RunError>
 where
     C: FnOnce(Connected, Config, Catalogue, Telemetry, watch::Receiver<bool>) -> F,

@@ -80,7 +80,7 @@ const BACKOFF: Backoff = Backoff {
 };
 
 /// Works in the buckets that the fleet gives to this replica, until the fleet has no more orders. When `stop` turns true
-/// it asks the fleet to take them back: what is in flight is finished, and nothing new is started.
+/// it asks the fleet to take them back: requests in flight are finished, and nothing new is started.
 pub async fn run(
     client: Client,
     settings: Settings,

@@ -65,12 +65,13 @@ impl Served {
         self.map.as_ref().map_or(0, |map| map.term)
     }
 
-    /// Whether work that started under this epoch may write at this moment: also while its bucket drains, since its loser
-    /// says that it has ended only when it has.
+    /// Whether work that started under this epoch may write at this moment. Not while its bucket drains, though nobody
+    /// else owns it until its loser has said that it has ended: the next owner waits for that, and looks at everything
+    /// anyway. So work ends with the request that is under way.
     #[must_use]
     pub fn may_write(&self, bucket: Bucket, epoch: Epoch, now: Millis) -> bool {
         let work = self.work.get(usize::from(bucket.index())).copied().flatten();
-        work.is_some_and(|(Work::Serving(at) | Work::Draining(at))| at == epoch) && now < self.stop_at
+        work == Some(Work::Serving(epoch)) && now < self.stop_at
     }
 
     /// All buckets in which work may start while the Lease holds.
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_started_may_write_until_three_quarters_of_the_lease_also_while_it_drains() {
+    fn what_has_started_may_write_until_three_quarters_of_the_lease_and_not_while_it_drains() {
         let served = served(&serving());
         assert!(served.may_write(bucket(1), Epoch(7), 14_499));
         assert!(!served.may_write(bucket(1), Epoch(7), 14_500), "three quarters");
@@ -249,7 +250,7 @@ mod tests {
             !served.may_write(bucket(1), Epoch(6), 10_000),
             "started under an older epoch"
         );
-        assert!(served.may_write(bucket(2), Epoch(6), 10_000), "it drains");
+        assert!(!served.may_write(bucket(2), Epoch(6), 10_000), "it drains");
         assert!(!served.may_write(bucket(3), Epoch(7), 10_000), "somebody else's");
     }
 

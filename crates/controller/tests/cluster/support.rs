@@ -253,7 +253,7 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    /// Stops it as SIGTERM does: work in flight is finished.
+    /// Stops it as SIGTERM does: requests in flight are finished.
     pub(crate) async fn stop(mut self) {
         self.stop.send_replace(true);
         (&mut self.task).await.expect("the operator ends without a panic");

@@ -91,7 +91,7 @@ Examples:
 pub(crate) enum Command {
     /// Run the operator
     #[command(after_help = RUN_EXAMPLES)]
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// Show what would be made of a manifest, or done about it
     #[command(after_help = PLAN_EXAMPLES)]
     Plan(PlanArguments),

@@ -4,9 +4,12 @@
 
 use std::collections::BTreeSet;
 use std::env;
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -14,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sharding::BUCKETS;
 use sharding::assignment::MAX_WEIGHT;
 use sharding::timing::{Millis, TimingError, Timings};
+use workqueue::{Limits, RetryRate};
 
 use crate::names;
 
@@ -47,6 +51,22 @@ pub(crate) struct Options {
     #[arg(long, env = "DATABASE_OPERATOR_WORKERS", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workers: Option<usize>,
+
+    /// How many failed Databases are tried again each second, after a burst of twice as many. Default: 100
+    #[arg(long, env = "DATABASE_OPERATOR_RETRIES_PER_SECOND", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries_per_second: Option<u32>,
+
+    /// After so long a reconcile is broken off, and tried again later. Default: 120
+    #[arg(long, env = "DATABASE_OPERATOR_RECONCILE_SECONDS", value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reconcile_seconds: Option<u16>,
+
+    /// About how many Databases may be queued; beyond, those go first of which nothing new is known, and are looked at
+    /// later. Default: 1000000
+    #[arg(long, env = "DATABASE_OPERATOR_QUEUE_CAPACITY", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_capacity: Option<usize>,
 
     /// Name of this replica, unique among its replicas. Default: $POD_NAME, else the host name
     #[arg(long, env = "DATABASE_OPERATOR_MEMBER", value_name = "NAME")]
@@ -148,6 +168,12 @@ pub(crate) struct Config {
     pub namespaces: Vec<String>,
     /// How many Databases are reconciled at once.
     pub workers: usize,
+    /// How many failed Databases are tried again each second.
+    pub retries_per_second: u32,
+    /// After so long a reconcile is broken off.
+    pub reconcile_seconds: u16,
+    /// About how many Databases may be queued.
+    pub queue_capacity: usize,
     /// Name of this replica.
     pub member: String,
     /// Namespace of the operator itself.
@@ -214,6 +240,16 @@ pub(crate) enum ConfigError {
 /// Upper bound of `workers`: more reconciles at once than any API server answers in time.
 const MAX_WORKERS: usize = 1024;
 
+/// Bounds of `retriesPerSecond`: more than the workers could do.
+const RETRIES_PER_SECOND: RangeInclusive<u32> = 1..=10_000;
+
+/// Bounds of `reconcileSeconds`: from well above the answers of a slow API server to well below the time after which the
+/// process counts as stuck.
+const RECONCILE_SECONDS: RangeInclusive<u16> = 10..=300;
+
+/// Bounds of `queueCapacity`: from little to about two gigabytes.
+const QUEUE_CAPACITY: RangeInclusive<usize> = 1_000..=10_000_000;
+
 /// What must fit, behind `database-operator-member-`, into the name of a Lease (253 characters).
 const MAX_MEMBER: usize = 253 - "database-operator-member-".len();
 
@@ -254,6 +290,9 @@ impl Options {
             context,
             namespaces,
             workers,
+            retries_per_second,
+            reconcile_seconds,
+            queue_capacity,
             member,
             operator_namespace,
             health_address,
@@ -275,6 +314,9 @@ impl Options {
             context: context.or(lower.context),
             namespaces: namespaces.or(lower.namespaces),
             workers: workers.or(lower.workers),
+            retries_per_second: retries_per_second.or(lower.retries_per_second),
+            reconcile_seconds: reconcile_seconds.or(lower.reconcile_seconds),
+            queue_capacity: queue_capacity.or(lower.queue_capacity),
             member: member.or(lower.member),
             operator_namespace: operator_namespace.or(lower.operator_namespace),
             health_address: health_address.or(lower.health_address),
@@ -328,6 +370,9 @@ impl Config {
             // `--namespaces ""` is how templates say "all".
             namespaces: options.namespaces.filter(|names| names != &[""]).unwrap_or_default(),
             workers: options.workers.unwrap_or(16),
+            retries_per_second: options.retries_per_second.unwrap_or(100),
+            reconcile_seconds: options.reconcile_seconds.unwrap_or(120),
+            queue_capacity: options.queue_capacity.unwrap_or(1_000_000),
             member: options
                 .member
                 .or(surroundings.pod_name)
@@ -377,12 +422,18 @@ impl Config {
                 faults.push(format!("namespaces: {namespace:?} is named twice; name it once"));
             }
         }
-        if !(1..=MAX_WORKERS).contains(&self.workers) {
-            faults.push(format!(
-                "workers: {} is out of range; choose 1 to {MAX_WORKERS}",
-                self.workers
-            ));
-        }
+        faults.extend(out_of_range("workers", self.workers, 1..=MAX_WORKERS));
+        faults.extend(out_of_range(
+            "retriesPerSecond",
+            self.retries_per_second,
+            RETRIES_PER_SECOND,
+        ));
+        faults.extend(out_of_range(
+            "reconcileSeconds",
+            self.reconcile_seconds,
+            RECONCILE_SECONDS,
+        ));
+        faults.extend(out_of_range("queueCapacity", self.queue_capacity, QUEUE_CAPACITY));
         if !names::is_subdomain(&self.member) || self.member.len() > MAX_MEMBER {
             faults.push(format!(
                 "member: {:?} cannot be part of the name of a Lease; {}, at most {MAX_MEMBER} characters in all; set \
@@ -405,12 +456,7 @@ impl Config {
             faults
                 .push("maxRestartingDatabases: 0 would hold back every restart for ever; choose 1 or more".to_owned());
         }
-        if !(1..=BUCKETS).contains(&self.shards) {
-            faults.push(format!(
-                "shards: {} is out of range; choose 1 to {BUCKETS}",
-                self.shards
-            ));
-        }
+        faults.extend(out_of_range("shards", self.shards, 1..=BUCKETS));
         if self.weight > MAX_WEIGHT {
             faults.push(format!(
                 "weight: {} is too large; choose 0 to {MAX_WEIGHT}",
@@ -424,6 +470,22 @@ impl Config {
             ));
         }
         faults
+    }
+
+    /// What bounds the queue of Databases.
+    #[must_use]
+    pub(crate) fn queue(&self) -> Limits {
+        let default = Limits::default();
+        // Zero was refused.
+        let per_second = NonZeroU32::new(self.retries_per_second).unwrap_or(NonZeroU32::MIN);
+        Limits {
+            retries: RetryRate {
+                per_second,
+                burst: per_second.saturating_mul(NonZeroU32::MIN.saturating_add(1)),
+            },
+            capacity: self.queue_capacity,
+            ..default
+        }
     }
 
     /// This replica's part of the brake on restarts: replicas do not ask each other. At least one, or nothing would ever
@@ -442,6 +504,9 @@ impl Config {
             context: config.context,
             namespaces: Some(config.namespaces),
             workers: Some(config.workers),
+            retries_per_second: Some(config.retries_per_second),
+            reconcile_seconds: Some(config.reconcile_seconds),
+            queue_capacity: Some(config.queue_capacity),
             member: Some(config.member),
             operator_namespace: Some(config.operator_namespace),
             health_address: Some(config.health_address),
@@ -459,6 +524,12 @@ impl Config {
             statefulset_replicas: Some(config.statefulset_replicas),
         }
     }
+}
+
+/// What is wrong with a number, if it is not in its range.
+fn out_of_range<N: PartialOrd + Display + Copy>(setting: &str, value: N, range: RangeInclusive<N>) -> Option<String> {
+    let (least, most) = (range.start(), range.end());
+    (!range.contains(&value)).then(|| format!("{setting}: {value} is out of range; choose {least} to {most}"))
 }
 
 /// Each of the three by itself may be silent.

@@ -3,6 +3,9 @@
 //! Read in this order: [`command`] (what can be asked for), [`config`] (what `run` can be told), [`run`](mod@run) (what
 //! surrounds the controller), [`member`], [`connect`], [`plan`], [`fleet`], [`rbac`], [`fence`], [`version`].
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 mod catalogue;
 mod command;
 mod config;
@@ -45,7 +48,7 @@ const REFUSED: u8 = 1;
 
 fn main() -> ExitCode {
     let result = match CommandLine::parse().command {
-        Command::Run(arguments) => run(arguments),
+        Command::Run(arguments) => run(*arguments),
         Command::Plan(arguments) => plan_manifest(&arguments),
         Command::Fleet(FleetCommand::Status(arguments)) => fleet_status(&arguments),
         Command::Fleet(FleetCommand::Explain(arguments)) => fleet_explain(&arguments),
@@ -98,6 +101,8 @@ async fn control(
         catalogue: Arc::new(catalogue),
         max_restarting: config.restarting_share(),
         replicas: config.statefulset_replicas,
+        queue: config.queue(),
+        deadline: Duration::from_secs(config.reconcile_seconds.into()),
         patience: Duration::from_secs(config.stop_seconds.into()),
     };
     // Where it may create ConfigMaps.

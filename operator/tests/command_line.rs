@@ -234,6 +234,9 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
     let config: serde_json::Value = serde_yaml::from_str(&printed(&output)).expect("YAML");
     let expected = serde_json::json!({
         "workers": 3,
+        "retriesPerSecond": 100,
+        "reconcileSeconds": 120,
+        "queueCapacity": 1_000_000,
         "maxRestartingDatabases": 2,
         "logFilter": "error",
         "member": "from-file",
@@ -295,6 +298,12 @@ fn all_faults_of_a_configuration_are_told_at_once() {
         "0",
         "--namespaces",
         "a,a",
+        "--retries-per-second",
+        "0",
+        "--reconcile-seconds",
+        "9",
+        "--queue-capacity",
+        "10000001",
         "--max-restarting-databases",
         "0",
         "--log-filter",
@@ -302,7 +311,10 @@ fn all_faults_of_a_configuration_are_told_at_once() {
     ]));
     for setting in [
         "namespaces:",
-        "workers:",
+        "workers: 0 is out of range; choose 1 to 1024",
+        "retriesPerSecond: 0 is out of range; choose 1 to 10000",
+        "reconcileSeconds: 9 is out of range; choose 10 to 300",
+        "queueCapacity: 10000001 is out of range; choose 1000 to 10000000",
         "member:",
         "logFilter:",
         "maxRestartingDatabases:",

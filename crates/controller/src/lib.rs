@@ -23,11 +23,12 @@ use kube::Client;
 use telemetry::label::Orphan;
 use telemetry::{Metrics, Outcome, Phase, Telemetry, Verdict};
 use tokio::sync::watch as channel;
-use workqueue::{Backoff, Class, Queue};
+use workqueue::{Class, Limits, Queue};
 
 use gate::Gate;
+use isolation::{Ended, isolated};
 use ownership::Ownership;
-use reconcile::{Context, Next, reconcile};
+use reconcile::{Context, Next};
 use store::Key;
 
 pub mod api_error;
@@ -38,6 +39,7 @@ pub mod credentials;
 pub mod dereference;
 pub mod gate;
 pub mod holdings;
+pub mod isolation;
 pub mod live;
 mod meet;
 pub mod ownership;
@@ -69,15 +71,13 @@ pub struct Settings {
     pub max_restarting: usize,
     /// Number of pods of a StatefulSet: 1, unless a test asks for none.
     pub replicas: u32,
+    /// What bounds the queue of Databases.
+    pub queue: Limits,
+    /// How long a reconcile may take; then it is broken off and tried again.
+    pub deadline: Duration,
     /// How long others get to take over when this replica is to stop.
     pub patience: Duration,
 }
-
-/// First wait after a failure, and the longest. Both with full jitter.
-const BACKOFF: Backoff = Backoff {
-    base: Duration::from_millis(200),
-    cap: Duration::from_mins(5),
-};
 
 /// Works in the buckets that the fleet gives to this replica, until the fleet has no more orders. When `stop` turns true
 /// it asks the fleet to take them back: requests in flight are finished, and nothing new is started.
@@ -89,7 +89,7 @@ pub async fn run(
     stop: channel::Receiver<bool>,
 ) {
     let queue = Arc::new(Queue::new(
-        BACKOFF,
+        settings.queue,
         rand::random::<u64>,
         telemetry.metrics.queue.clone(),
     ));
@@ -118,7 +118,13 @@ pub async fn run(
     let ownership = Ownership::new(fleet, source, cx.clone(), queue.clone(), health);
     let mut workers = tokio::task::JoinSet::new();
     for _ in 0..settings.workers.max(1) {
-        workers.spawn(work(cx.clone(), ownership.gate(), queue.clone(), telemetry.clone()));
+        workers.spawn(work(
+            cx.clone(),
+            ownership.gate(),
+            queue.clone(),
+            telemetry.clone(),
+            settings.deadline,
+        ));
     }
     ownership.obey(orders, stop, settings.patience).await;
     telemetry.health.set_ready(false, "not part of the fleet");
@@ -127,7 +133,7 @@ pub async fn run(
     drop(shared);
 }
 
-async fn work(cx: Arc<Context>, gate: Arc<Gate>, queue: Arc<Queue<Key>>, telemetry: Telemetry) {
+async fn work(cx: Arc<Context>, gate: Arc<Gate>, queue: Arc<Queue<Key>>, telemetry: Telemetry, deadline: Duration) {
     while let Some(item) = queue.get().await {
         let key = item.key().clone();
         // Whoever owns the bucket looks at all that is in it when it begins.
@@ -138,37 +144,33 @@ async fn work(cx: Arc<Context>, gate: Arc<Gate>, queue: Arc<Queue<Key>>, telemet
         };
         let busy = telemetry.health.busy();
         let started = Instant::now();
-        let permit = pass.permit();
-        let result = tokio::select! {
-            biased;
-            () = pass.aborted() => None,
-            result = reconcile(&cx, &key, &permit) => Some(result),
-        };
+        let ended = isolated(&cx, &key, &mut pass, deadline).await;
         drop((busy, pass));
-        let Some(result) = result else {
-            queue.forget(&key);
-            item.done();
-            continue;
-        };
-        let verdict = match &result {
-            Err(error) if !error.not_owner() => Verdict::Error,
-            Ok(_) | Err(_) => Verdict::Success,
-        };
-        cx.metrics.reconciled(verdict, started.elapsed());
-        let next = match &result {
-            Ok(next) => *next,
-            Err(error) if error.not_owner() => {
+        let next = match &ended {
+            Ended::Lost => Next::Wait,
+            Ended::BrokenOff => Next::Retry,
+            Ended::Done(Ok(next)) => *next,
+            Ended::Done(Err(error)) if error.not_owner() => {
                 cx.metrics.errors.record(error.error_type(), error.step());
                 tracing::debug!(database = %key, error = %telemetry::chain(error), "ownership ended in a reconcile");
                 error.next()
             }
-            Err(error) => {
+            Ended::Done(Err(error)) => {
                 cx.metrics.steps.record(error.step(), Outcome::Failed);
                 cx.metrics.errors.record(error.error_type(), error.step());
                 tracing::info!(database = %key, error = %telemetry::chain(error), "reconcile failed");
                 error.next()
             }
         };
+        let verdict = match &ended {
+            Ended::Lost => None,
+            Ended::Done(Err(error)) if !error.not_owner() => Some(Verdict::Error),
+            Ended::BrokenOff => Some(Verdict::Error),
+            Ended::Done(_) => Some(Verdict::Success),
+        };
+        if let Some(verdict) = verdict {
+            cx.metrics.reconciled(verdict, started.elapsed());
+        }
         match next {
             Next::Wait => queue.forget(&key),
             Next::LookAgain(after) => {

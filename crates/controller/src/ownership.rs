@@ -89,6 +89,10 @@ impl Ownership {
                     None => break,
                 },
                 warm = self.holdings.warmed() => self.warmed(&warm),
+                () = self.queue.recall() => {
+                    tracing::info!("the queue was full and has room again; looking at everything");
+                    self.look_at(&self.serving);
+                }
                 Some(bucket) = self.drained.recv() => self.has_drained(bucket),
                 // An error means that the driver is gone; then the orders end, too.
                 Ok(()) = served.changed() => {}
@@ -227,6 +231,9 @@ impl Ownership {
 
     fn close(&mut self, buckets: &BTreeSet<Bucket>) {
         self.gate.cool(buckets);
+        for bucket in buckets {
+            self.queue.remove_group(bucket.index().into());
+        }
         for key in self.holdings.close(buckets) {
             self.cx.restarts.settled(&key);
         }

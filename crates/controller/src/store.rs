@@ -49,6 +49,18 @@ impl Key {
     }
 }
 
+impl workqueue::Key for Key {
+    type Tenant = Arc<str>;
+
+    fn tenant(&self) -> &Arc<str> {
+        &self.namespace
+    }
+
+    fn group(&self) -> usize {
+        self.bucket.index().into()
+    }
+}
+
 impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)

@@ -9,6 +9,8 @@
 mod members;
 mod notes;
 
+use std::time::Duration;
+
 use api::database::LocalRef;
 use api::database::status::{Condition, ConditionStatus, ConditionType, ConnectionInfo, DatabaseStatus, Phase};
 use api::names;
@@ -192,6 +194,48 @@ pub fn deleting(previous: &DatabaseStatus, waits_for: &[ChildRef], now: &Time) -
     stamp_time(previous, &mut status, now);
     status
 }
+
+/// Why a reconcile did not come to its end, by a fault of the operator's own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BrokenOff {
+    /// It panicked: a defect.
+    Panicked,
+    /// It took longer than it may.
+    TimedOut(Duration),
+}
+
+/// The status of a Database whose reconcile was broken off: what was known of it, and why nothing more is.
+pub fn broken_off(previous: &DatabaseStatus, why: BrokenOff, generation: i64, now: &Time) -> DatabaseStatus {
+    let (reason, what) = match why {
+        BrokenOff::Panicked => (
+            RECONCILE_PANICKED,
+            "the operator failed on this Database; that is a defect of the operator, whose log tells more".to_owned(),
+        ),
+        BrokenOff::TimedOut(limit) => (
+            RECONCILE_TIMED_OUT,
+            format!(
+                "looking after this Database took longer than {} s and was broken off",
+                limit.as_secs()
+            ),
+        ),
+    };
+    let message = format!("{what}; it is tried again, less and less often. What runs is left as it is");
+    let mut status = DatabaseStatus {
+        message: Some(shortened(&message)),
+        ..previous.clone()
+    };
+    let stalled = says(ConditionType::Stalled, true, reason, message);
+    status.conditions = conditions(previous, vec![stalled], generation, now, |kind| {
+        kind != ConditionType::Stalled
+    });
+    stamp_time(previous, &mut status, now);
+    status
+}
+
+/// A reconcile panicked.
+pub const RECONCILE_PANICKED: &str = "ReconcilePanicked";
+/// A reconcile took too long.
+pub const RECONCILE_TIMED_OUT: &str = "ReconcileTimedOut";
 
 /// Reasons that only a person can end.
 const NEEDS_A_PERSON: [&str; 9] = [

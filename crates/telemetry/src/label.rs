@@ -103,6 +103,16 @@ label! {
 }
 
 label! {
+    /// Why a reconcile did not come to its end.
+    BrokenOff {
+        /// It panicked.
+        Panic = "panic",
+        /// It took longer than it may.
+        Deadline = "deadline",
+    }
+}
+
+label! {
     /// A kind of write to the API server.
     Action {
         /// An object that is created and never applied: credentials, volumes.

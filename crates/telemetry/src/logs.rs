@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::panic::PanicHookInfo;
 
 use prometheus::IntGauge;
 use tracing::{Event, Subscriber};
@@ -59,7 +60,18 @@ pub fn init_logs(format: Format, filter: &str, replica: Replica) -> Result<(), L
     let colours = io::stderr().is_terminal();
     subscriber(format, filter, replica, colours, io::stderr)?
         .try_init()
-        .map_err(LogError::Twice)
+        .map_err(LogError::Twice)?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+/// A panic as a log line like any other. What is formatted into its message may be anything, a password too, so only
+/// messages that stand in the source as they are get told.
+fn log_panic(panic: &PanicHookInfo) {
+    let message = panic.payload().downcast_ref::<&'static str>();
+    let message = message.unwrap_or(&"(a message with values, which are not logged)");
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(location, panic = message, "a defect: something panicked");
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
@@ -191,6 +203,37 @@ mod tests {
         assert!(line["timestamp"].is_string());
         assert_eq!(line["member"], "operator-1");
         assert_eq!((&line["term"], &line["epoch"]), (&7.into(), &1_767_300_000.into()));
+    }
+
+    #[test]
+    fn a_panic_is_a_line_that_tells_no_values() {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(log_panic));
+        let text = logged(Format::Json, "info", || {
+            for password in [None, Some("hunter2")] {
+                let ended = std::panic::catch_unwind(|| match password {
+                    None => panic!("it must not be"),
+                    Some(password) => panic!("it must not be {password}"),
+                });
+                assert!(ended.is_err());
+            }
+        });
+        std::panic::set_hook(before);
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert_eq!(lines[0]["panic"], "it must not be");
+        assert_eq!(lines[1]["panic"], "(a message with values, which are not logged)");
+        for line in lines {
+            assert_eq!(line["level"], "ERROR");
+            assert!(
+                line["location"].as_str().is_some_and(|at| at.contains("logs.rs:")),
+                "{line}"
+            );
+        }
+        assert!(!text.contains("hunter2"));
     }
 
     #[test]

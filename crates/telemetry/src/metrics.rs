@@ -13,7 +13,7 @@ pub use fleet::FleetMetrics;
 pub use queue::QueueMetrics;
 pub use series::{Counters, Gauges, Histograms, Tally};
 
-use crate::label::{Action, ErrorType, Outcome, Phase, Step, Verdict, WriteOutcome};
+use crate::label::{Action, BrokenOff, ErrorType, Outcome, Phase, Step, Verdict, WriteOutcome};
 
 /// Upper bounds in seconds, of reconciles and of waits in the queue: from a settled Database (well below a
 /// millisecond) to one that waits for a slow API server.
@@ -37,6 +37,8 @@ pub struct Metrics {
     pub queue: QueueMetrics,
     /// This replica as a member of the fleet.
     pub fleet: FleetMetrics,
+    /// Reconciles that did not come to their end, by why.
+    pub broken_off: Tally<BrokenOff>,
     reconciliations: Tally<Verdict>,
     durations: Histograms<Verdict>,
     registry: Registry,
@@ -87,6 +89,12 @@ impl Metrics {
             "Whole reconciles, by result.",
             "result",
         )?;
+        let broken_off = Tally::register(
+            &registry,
+            "database_operator_reconciles_broken_off_total",
+            "Reconciles that did not come to their end, by a fault of the operator's own.",
+            "reason",
+        )?;
         let durations = Histograms::register(
             &registry,
             "database_operator_reconciliation_duration_seconds",
@@ -116,6 +124,7 @@ impl Metrics {
             phases,
             queue,
             fleet,
+            broken_off,
             reconciliations,
             durations,
             registry,

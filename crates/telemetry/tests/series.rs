@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use telemetry::label::{BucketWork, FenceLayer, Label, MapRefusal, Orphan, Renewal};
 use telemetry::{Action, ErrorType, Metrics, Outcome, Phase, Step, Verdict, WriteOutcome};
-use workqueue::{Backoff, Class, Queue};
+use workqueue::{Class, Key, Limits, Queue};
 
 /// A line of the exposition without its value.
 fn series(text: &str) -> BTreeSet<String> {
@@ -36,7 +36,8 @@ fn all_series_are_there_before_the_first_reconcile() {
     assert_eq!(ours("database_operator_reconciliation_duration_seconds"), 3 * histogram);
     assert_eq!(ours("database_operator_api_writes_total{"), 9 * 5);
     assert_eq!(ours("database_operator_phase{"), 6);
-    assert_eq!(ours("workqueue_"), 5 + 2 * histogram);
+    assert_eq!(ours("database_operator_reconciles_broken_off_total{"), 2);
+    assert_eq!(ours("workqueue_"), 2 * 5 + 4 + (5 + 1) * histogram);
     assert_eq!(ours("database_operator_fleet_member_buckets{"), 2);
     assert_eq!(ours("database_operator_fleet_map_refused_total{"), 5);
     assert_eq!(ours("database_operator_fleet_lease_renewals_total{"), 3);
@@ -44,7 +45,7 @@ fn all_series_are_there_before_the_first_reconcile() {
     assert_eq!(ours("process_"), 7);
     assert_eq!(
         series(&text).len(),
-        1 + 20 + 50 + 3 + 51 + 45 + 6 + 39 + 22 + 7,
+        1 + 20 + 50 + 3 + 51 + 2 + 45 + 6 + 116 + 22 + 7,
         "the sum: {text}"
     );
     assert_eq!(
@@ -57,13 +58,30 @@ fn all_series_are_there_before_the_first_reconcile() {
     assert_eq!(value(&text, "database_operator_build_info{version=\"1.2.3\"}"), 1);
 }
 
+/// A key of a queue: namespace and name.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Name(String, String);
+
+impl Key for Name {
+    type Tenant = String;
+
+    fn tenant(&self) -> &String {
+        &self.0
+    }
+
+    fn group(&self) -> usize {
+        0
+    }
+}
+
 #[tokio::test]
 async fn a_hundred_thousand_databases_add_no_series() {
     let metrics = Metrics::new("1.2.3").expect("metrics");
     let before = series(&metrics.scrape().expect("text"));
-    let queue = Queue::new(Backoff::default(), || 0, metrics.queue.clone());
+    let queue = Queue::new(Limits::default(), || 0, metrics.queue.clone());
     for database in 0..100_000 {
-        queue.add(format!("team-{}/orders-{database}", database % 500), Class::Resync);
+        let name = Name(format!("team-{}", database % 500), format!("orders-{database}"));
+        queue.add(name, Class::Resync);
         let item = queue.get().await.expect("open");
         queue.retry(item.key().clone());
         item.done();
@@ -179,7 +197,7 @@ fn a_member_of_the_fleet_counts_on_its_own_series() {
 #[test]
 fn gauges_are_set_at_the_moment_of_the_scrape() {
     let metrics = Metrics::new("1.2.3").expect("metrics");
-    let queue = Queue::new(Backoff::default(), || 0, metrics.queue.clone());
+    let queue = Queue::new(Limits::default(), || 0, metrics.queue.clone());
     metrics.before_scrape({
         let queue = queue.clone();
         move |metrics| {
@@ -192,8 +210,17 @@ fn gauges_are_set_at_the_moment_of_the_scrape() {
     queue.add("shop/orders", Class::UserChange);
     queue.add("shop/cart", Class::UserChange);
     let text = metrics.scrape().expect("text");
-    assert_eq!(value(&text, "workqueue_depth{name=\"database\"}"), 2);
-    assert_eq!(value(&text, "workqueue_adds_total{name=\"database\"}"), 2);
+    assert_eq!(
+        value(&text, "workqueue_depth{name=\"database\",priority=\"user_change\"}"),
+        2
+    );
+    assert_eq!(
+        value(
+            &text,
+            "workqueue_adds_total{name=\"database\",priority=\"user_change\"}"
+        ),
+        2
+    );
     assert_eq!(value(&text, "database_operator_phase{phase=\"Ready\"}"), 2);
     assert_eq!(value(&text, "database_operator_phase{phase=\"Failed\"}"), 1);
     assert_eq!(value(&text, "database_operator_phase{phase=\"Pending\"}"), 0);

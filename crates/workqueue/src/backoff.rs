@@ -12,11 +12,11 @@ pub struct Backoff {
 }
 
 impl Default for Backoff {
-    /// 100 ms doubling to 60 s: ten failures in a row reach the cap.
+    /// 50 ms doubling to 5 minutes: fourteen failures in a row reach the cap.
     fn default() -> Self {
         Self {
-            base: Duration::from_millis(100),
-            cap: Duration::from_mins(1),
+            base: Duration::from_millis(50),
+            cap: Duration::from_mins(5),
         }
     }
 }

@@ -1,6 +1,5 @@
 use std::fmt;
 use std::future::Future;
-use std::hash::Hash;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -9,16 +8,16 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::backoff::micros;
-use crate::{Backoff, Class, Counts, InWork, Metrics, State, Taken};
+use crate::{Class, Counts, InWork, Key, Limits, Metrics, State, Taken};
 
 /// A handle on the queue; clones share it. For what it promises, see the crate's documentation.
 ///
 /// Must be used inside a tokio runtime with time enabled.
-pub struct Queue<K: Clone + Eq + Hash> {
+pub struct Queue<K: Key> {
     shared: Arc<Shared<K>>,
 }
 
-struct Shared<K> {
+struct Shared<K: Key> {
     inner: Mutex<Inner<K>>,
     /// Wakes one worker to look at the queue: the one that has waited longest.
     ///
@@ -28,12 +27,14 @@ struct Shared<K> {
     wake: Notify,
     /// Wakes those who wait in [`Queue::drained`].
     idle: Notify,
+    /// Wakes those who wait in [`Queue::recall`].
+    recall: Notify,
     metrics: Box<dyn Metrics>,
     /// Zero of the clock that [`State`] sees.
     zero: Instant,
 }
 
-struct Inner<K> {
+struct Inner<K: Key> {
     state: State<K>,
     draw: Box<dyn FnMut() -> u64 + Send>,
     shut_down: bool,
@@ -46,18 +47,19 @@ enum Look<K> {
     ShutDown,
 }
 
-impl<K: Clone + Eq + Hash> Queue<K> {
+impl<K: Key> Queue<K> {
     /// An empty queue. `draw` gives uniformly random numbers for the jitter of retries; `metrics` counts, or `()`.
-    pub fn new(backoff: Backoff, draw: impl FnMut() -> u64 + Send + 'static, metrics: impl Metrics) -> Self {
+    pub fn new(limits: Limits, draw: impl FnMut() -> u64 + Send + 'static, metrics: impl Metrics) -> Self {
         Self {
             shared: Arc::new(Shared {
                 inner: Mutex::new(Inner {
-                    state: State::new(backoff),
+                    state: State::new(limits),
                     draw: Box::new(draw),
                     shut_down: false,
                 }),
                 wake: Notify::new(),
                 idle: Notify::new(),
+                recall: Notify::new(),
                 metrics: Box::new(metrics),
                 zero: Instant::now(),
             }),
@@ -97,22 +99,35 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         self.shared.lock().state.forget(key);
     }
 
+    /// Drops all requests and failures of a group. What is being worked on goes on.
+    pub fn remove_group(&self, group: usize) {
+        self.shared.lock().state.remove_group(group);
+    }
+
+    /// Completes when requests were shed and there is room again: everything is to be asked for again then. Cancel safe.
+    pub async fn recall(&self) {
+        self.shared.recall.notified().await;
+    }
+
     /// The next key, once there is one; `None` from [`Queue::shutdown`] on. Cancel safe.
     ///
     /// The key is being worked on until the [`Item`] is dropped.
     pub async fn get(&self) -> Option<Item<K>> {
+        let found = |taken| Item {
+            taken: Some(taken),
+            shared: Arc::clone(&self.shared),
+        };
+        // To stand in line costs more than to look, and mostly there is something.
+        if let Look::Found(taken) = self.shared.look() {
+            return Some(found(taken));
+        }
         loop {
             let mut woken = pin!(self.shared.wake.notified());
             // In line before it looks: else a worker on another thread that was told of a later request could come
             // to stand before it (see `wake`). No test of ours hits that moment.
             woken.as_mut().enable();
             match self.shared.look() {
-                Look::Found(taken) => {
-                    return Some(Item {
-                        taken,
-                        shared: Arc::clone(&self.shared),
-                    });
-                }
+                Look::Found(taken) => return Some(found(taken)),
                 Look::ShutDown => return None,
                 Look::Nothing { next_due } => {
                     // The caller may drop this future while it is the only one that knows of `next_due`.
@@ -126,7 +141,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
 
     /// Keys that are due and wait for a worker.
     pub fn len(&self) -> usize {
-        self.counts().ready
+        self.counts().ready()
     }
 
     /// Whether no key waits for a worker. Keys may still be delayed or being worked on.
@@ -168,7 +183,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     }
 }
 
-impl<K: Clone + Eq + Hash> Clone for Queue<K> {
+impl<K: Key> Clone for Queue<K> {
     fn clone(&self) -> Self {
         Self {
             shared: Arc::clone(&self.shared),
@@ -176,7 +191,7 @@ impl<K: Clone + Eq + Hash> Clone for Queue<K> {
     }
 }
 
-impl<K: Clone + Eq + Hash> fmt::Debug for Queue<K> {
+impl<K: Key> fmt::Debug for Queue<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Queue")
             .field("counts", &self.counts())
@@ -186,63 +201,100 @@ impl<K: Clone + Eq + Hash> fmt::Debug for Queue<K> {
 
 /// A key being worked on. Dropping it ends the run, also when the worker panics or is cancelled; the key is then
 /// not run again by itself.
-pub struct Item<K: Clone + Eq + Hash> {
-    taken: Taken<K>,
+pub struct Item<K: Key> {
+    /// There until it is dropped.
+    taken: Option<Taken<K>>,
     shared: Arc<Shared<K>>,
 }
 
-impl<K: Clone + Eq + Hash> Item<K> {
+impl<K: Key> Item<K> {
+    fn taken(&self) -> &Taken<K> {
+        self.taken.as_ref().expect("it is there until it is dropped")
+    }
+
     /// What to work on.
     pub fn key(&self) -> &K {
-        &self.taken.key
+        &self.taken().key
     }
 
     /// The most urgent class of the requests that led to this run.
     pub fn class(&self) -> Class {
-        self.taken.class
+        self.taken().class
     }
 
     /// How long the run had been due when it was handed out.
     pub fn waited(&self) -> Duration {
-        self.taken.waited
+        self.taken().waited
     }
 
     /// Failures in a row before this run.
     pub fn failures(&self) -> u32 {
-        self.taken.failures
+        self.taken().failures
     }
 
     /// Ends the run. The same as dropping, but it reads as what it is.
     pub fn done(self) {}
 }
 
-impl<K: Clone + Eq + Hash> Drop for Item<K> {
+impl<K: Key> Drop for Item<K> {
     fn drop(&mut self) {
+        let Some(taken) = self.taken.take() else {
+            return;
+        };
         let mut inner = self.shared.lock();
-        let work = inner.state.done(&self.taken.key, self.shared.now_us());
-        let added = inner.state.take_added();
-        let (counts, shut_down) = (inner.state.counts(), inner.shut_down);
+        let work = inner.state.done(taken, self.shared.now_us());
+        let news = News::of(&mut inner.state);
+        let (waiting, idle) = (inner.state.waiting(), inner.shut_down && inner.state.working() == 0);
         drop(inner);
-        if counts.ready > 0 {
+        if waiting > 0 {
             self.shared.wake.notify_one();
         }
-        if shut_down && counts.working == 0 {
+        if idle {
             self.shared.idle.notify_waiters();
         }
-        self.shared.metrics.added(added);
-        if let Some(work) = work {
-            self.shared.metrics.worked(work);
+        self.shared.tell(&news);
+        self.shared.metrics.worked(work);
+    }
+}
+
+impl<K: Key + fmt::Debug> fmt::Debug for Item<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Item").field(self.taken()).finish()
+    }
+}
+
+/// What happened in a change that others are to be told of, once the lock is free.
+struct News {
+    added: [u64; Class::ALL.len()],
+    shed: u64,
+    recall: bool,
+}
+
+impl News {
+    fn of<K: Key>(state: &mut State<K>) -> Self {
+        Self {
+            added: state.take_added(),
+            shed: state.take_shed(),
+            recall: state.take_recall(),
         }
     }
 }
 
-impl<K: Clone + Eq + Hash + fmt::Debug> fmt::Debug for Item<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Item").field(&self.taken).finish()
+impl<K: Key> Shared<K> {
+    fn tell(&self, news: &News) {
+        for (class, runs) in Class::ALL.into_iter().zip(news.added) {
+            if runs > 0 {
+                self.metrics.added(class, runs);
+            }
+        }
+        if news.shed > 0 {
+            self.metrics.shed(news.shed);
+        }
+        if news.recall {
+            self.recall.notify_one();
+        }
     }
-}
 
-impl<K: Clone + Eq + Hash> Shared<K> {
     fn lock(&self) -> MutexGuard<'_, Inner<K>> {
         // Poisoned only if hashing, comparing or drawing panicked half-way: then the state cannot be trusted.
         self.inner.lock().expect("no panic while the queue was locked")
@@ -260,10 +312,10 @@ impl<K: Clone + Eq + Hash> Shared<K> {
         }
         // Read under the lock, so that the state never sees time go back.
         let answer = request(&mut inner, self.now_us());
-        let added = inner.state.take_added();
+        let news = News::of(&mut inner.state);
         drop(inner);
         self.wake.notify_one();
-        self.metrics.added(added);
+        self.tell(&news);
         Some(answer)
     }
 
@@ -272,14 +324,15 @@ impl<K: Clone + Eq + Hash> Shared<K> {
         if inner.shut_down {
             return Look::ShutDown;
         }
-        let taken = inner.state.take(self.now_us());
-        let added = inner.state.take_added();
-        let next_due_us = inner.state.next_due_us();
+        let now_us = self.now_us();
+        let taken = inner.state.take(now_us);
+        let news = News::of(&mut inner.state);
+        let next_due_us = inner.state.next_due_us(now_us);
         drop(inner);
-        self.metrics.added(added);
+        self.tell(&news);
         match taken {
             Some(taken) => {
-                self.metrics.waited(taken.waited);
+                self.metrics.waited(taken.class, taken.waited);
                 Look::Found(taken)
             }
             None => Look::Nothing {

@@ -1,56 +1,81 @@
-use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
+use std::collections::BTreeSet;
+use std::hash::BuildHasher;
 use std::time::Duration;
 
-use crate::Class;
-use crate::backoff::{Backoff, micros};
+use hashbrown::{DefaultHashBuilder, HashTable};
+use slab::Slab;
+
+use crate::ages::Ages;
+use crate::backoff::micros;
+use crate::limits::{Limits, Tokens};
+use crate::turns::{Stand, Turns};
+use crate::{Class, Key};
 
 /// The queue as a value. Time comes in as `now_us`, microseconds since any fixed moment, never going back.
 ///
 /// A key has at most one *pending* run, in one of three places:
-/// - *ready*: due, handed out by the next [`State::take`];
+/// - *ready*: due, to be handed out by [`State::take`] when its turn comes;
 /// - *held*: due, but the key is being worked on; becomes ready when that ends;
 /// - *delayed*: due later.
 ///
 /// Merging two requests keeps the earlier time and the more urgent class. So a request "at T" is absorbed by one
 /// that is due now: whoever runs then sees the world as it is and asks again for T if that still matters.
 #[derive(Debug)]
-pub struct State<K> {
-    backoff: Backoff,
-    /// Every key with a pending run. In step with `ready` and `delayed`; a held key is in neither.
-    pending: HashMap<K, Pending>,
-    /// In order of service.
-    ready: BTreeMap<(Class, Ticket), K>,
-    /// By due time, then first come, first served.
-    delayed: BTreeMap<(u64, Ticket), K>,
-    /// Keys handed out and not yet done, with the time they were handed out.
-    working: HashMap<K, u64>,
-    /// Failures in a row of keys that were retried and not forgotten since.
-    failures: HashMap<K, u32>,
+pub struct State<K: Key> {
+    limits: Limits,
+    /// Keys with a pending run, being worked on, or with failures.
+    slots: Slab<Slot<K>>,
+    /// Where the slot of a key is: a table for each group, so that a group is found without looking at all others.
+    groups: Vec<HashTable<u32>>,
+    hasher: DefaultHashBuilder,
+    /// Those that are ready.
+    turns: Turns<K::Tenant>,
+    /// How long they have been.
+    ages: Ages,
+    /// Time, ticket and slot.
+    delayed: BTreeSet<(u64, u64, u32)>,
+    /// Slots being worked on, and since when. In no order.
+    working: Vec<(u32, u64)>,
+    counts: Counts,
+    retries: Tokens,
+    /// Whether the next one is taken from a class whose patience is over, if there is one.
+    old_first: bool,
+    /// Which class was last.
+    last_old: usize,
     next_ticket: u64,
     /// Runs that became due since [`State::take_added`] was last asked.
-    added: u64,
+    added: [u64; Class::ALL.len()],
+    shed: u64,
+    /// Something was shed since [`State::take_recall`] last said so.
+    owes: bool,
 }
 
-/// Order of arrival.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Ticket(u64);
-
-#[derive(Debug, Clone, Copy)]
-struct Pending {
+#[derive(Debug)]
+struct Slot<K> {
+    key: K,
+    hash: u64,
+    /// Of the pending run.
+    due_us: u64,
+    ticket: u64,
+    tenant: u32,
+    failures: u32,
     class: Class,
     place: Place,
+    /// Where in [`State::working`], if it is being worked on.
+    works: Option<u32>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    Ready { due_us: u64, ticket: Ticket },
-    Held { due_us: u64 },
-    Delayed { due_us: u64, ticket: Ticket },
+    /// No run is pending.
+    Nowhere,
+    Ready,
+    Held,
+    Delayed,
 }
 
 /// A key handed out. It is being worked on until [`State::done`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Taken<K> {
     /// What to work on.
     pub key: K,
@@ -60,13 +85,14 @@ pub struct Taken<K> {
     pub waited: Duration,
     /// Failures in a row so far: 0 unless the key was retried and not forgotten since.
     pub failures: u32,
+    slot: u32,
 }
 
 /// How many keys are where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    /// Due and waiting for a worker: `workqueue_depth`.
-    pub ready: usize,
+    /// Due and waiting for a worker, by class: `workqueue_depth`.
+    pub ready: [usize; Class::ALL.len()],
     /// Due, but being worked on already.
     pub held: usize,
     /// Due later.
@@ -75,6 +101,14 @@ pub struct Counts {
     pub working: usize,
     /// With failures that were not forgotten.
     pub failing: usize,
+}
+
+impl Counts {
+    /// Due and waiting for a worker, of all classes.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.ready.iter().sum()
+    }
 }
 
 /// What is being worked on right now.
@@ -86,19 +120,27 @@ pub struct InWork {
     pub longest: Duration,
 }
 
-impl<K: Clone + Eq + Hash> State<K> {
-    /// An empty queue whose retries wait according to `backoff`.
+impl<K: Key> State<K> {
+    /// An empty queue.
     #[must_use]
-    pub fn new(backoff: Backoff) -> Self {
+    pub fn new(limits: Limits) -> Self {
         Self {
-            backoff,
-            pending: HashMap::new(),
-            ready: BTreeMap::new(),
-            delayed: BTreeMap::new(),
-            working: HashMap::new(),
-            failures: HashMap::new(),
+            slots: Slab::new(),
+            groups: Vec::new(),
+            hasher: DefaultHashBuilder::default(),
+            turns: Turns::new(),
+            ages: Ages::new(limits.ageing),
+            delayed: BTreeSet::new(),
+            working: Vec::new(),
+            counts: Counts::default(),
+            retries: Tokens::new(limits.retries),
+            old_first: false,
+            last_old: 0,
             next_ticket: 0,
-            added: 0,
+            added: [0; Class::ALL.len()],
+            shed: 0,
+            owes: false,
+            limits,
         }
     }
 
@@ -110,113 +152,143 @@ impl<K: Clone + Eq + Hash> State<K> {
     /// Asks for a run of `key` at `due_us`; now, if that has passed.
     pub fn add_at(&mut self, key: K, class: Class, due_us: u64, now_us: u64) {
         self.expire(now_us);
-        let Some(old) = self.pending.get(&key).copied() else {
-            self.place(key, class, due_us, now_us);
-            return;
-        };
-        let class = class.more_urgent(old.class);
-        match old.place {
-            Place::Ready { due_us, ticket } if class != old.class => {
-                self.ready.remove(&(old.class, ticket));
-                self.place_ready(key, class, due_us);
+        let hash = self.hasher.hash_one(&key);
+        match self.find(&key, hash) {
+            Some(slot) => self.ask(slot, class, due_us, now_us),
+            None if self.makes_room(class) => {
+                let slot = self.enter(key, hash);
+                self.place(slot, class, due_us, now_us);
             }
-            Place::Ready { .. } => {}
-            Place::Held { due_us } => {
-                self.pending.insert(
-                    key,
-                    Pending {
-                        class,
-                        place: Place::Held { due_us },
-                    },
-                );
-            }
-            Place::Delayed {
-                due_us: old_due_us,
-                ticket,
-            } if due_us < old_due_us => {
-                self.delayed.remove(&(old_due_us, ticket));
-                self.place(key, class, due_us, now_us);
-            }
-            place @ Place::Delayed { .. } => {
-                self.pending.insert(key, Pending { class, place });
-            }
+            None => self.has_shed(),
         }
     }
 
-    /// Hands out the most urgent key that is due, if any. The caller owes a [`State::done`] for it.
+    /// Hands out the key whose turn it is, if any is due. The caller owes a [`State::done`] for it.
     pub fn take(&mut self, now_us: u64) -> Option<Taken<K>> {
         self.expire(now_us);
-        let ((class, _), key) = self.ready.pop_first()?;
-        let due_us = match self.pending.remove(&key).map(|pending| pending.place) {
-            Some(Place::Ready { due_us, .. }) => due_us,
-            other => unreachable!("a key in `ready` is pending there, not {other:?}"),
-        };
-        self.working.insert(key.clone(), now_us);
-        let failures = self.failures(&key);
+        let class = self.choose(now_us)?;
+        let number = self.pop(class)?;
+        let slot = &mut self.slots[number as usize];
+        slot.works = Some(index(self.working.len()));
+        self.working.push((number, now_us));
         Some(Taken {
-            key,
+            key: slot.key.clone(),
             class,
-            waited: Duration::from_micros(now_us.saturating_sub(due_us)),
-            failures,
+            waited: Duration::from_micros(now_us.saturating_sub(slot.due_us)),
+            failures: slot.failures,
+            slot: number,
         })
     }
 
-    /// Ends the run of `key` and says how long it took. If it was asked for meanwhile, it is ready again.
-    /// `None` if it was not being worked on: then nothing changes.
-    pub fn done(&mut self, key: &K, now_us: u64) -> Option<Duration> {
+    /// Ends a run and says how long it took. If its key was asked for meanwhile, it is ready again.
+    #[allow(clippy::needless_pass_by_value, reason = "so that no run ends twice")]
+    pub fn done(&mut self, taken: Taken<K>, now_us: u64) -> Duration {
+        let number = taken.slot;
         self.expire(now_us);
-        let (key, since_us) = self.working.remove_entry(key)?;
-        if let Some(&Pending {
-            class,
-            place: Place::Held { due_us },
-        }) = self.pending.get(&key)
-        {
-            self.place_ready(key, class, due_us);
+        let slot = &mut self.slots[number as usize];
+        let at = slot.works.take().expect("it was handed out and not ended");
+        let held = slot.place == Place::Held;
+        let (_, since_us) = self.working.swap_remove(at as usize);
+        if let Some((moved, _)) = self.working.get(at as usize) {
+            self.slots[*moved as usize].works = Some(at);
         }
-        Some(Duration::from_micros(now_us.saturating_sub(since_us)))
+        if held {
+            self.counts.held -= 1;
+            self.line_up(number);
+        }
+        self.vacate(number);
+        Duration::from_micros(now_us.saturating_sub(since_us))
     }
 
     /// Counts a failure of `key` and asks for a run after a backoff, whose length it returns. `draw` is a
     /// uniformly random number. As with any request, a run that is due sooner absorbs this one.
     pub fn retry(&mut self, key: K, draw: u64, now_us: u64) -> Duration {
-        let failures = self.failures.entry(key.clone()).or_insert(0);
-        *failures = failures.saturating_add(1);
-        let wait = self.backoff.wait(*failures, draw);
-        self.add_at(key, Class::Retry, now_us.saturating_add(micros(wait)), now_us);
+        self.expire(now_us);
+        let hash = self.hasher.hash_one(&key);
+        let number = match self.find(&key, hash) {
+            Some(slot) => slot,
+            None if self.makes_room(Class::Retry) => self.enter(key, hash),
+            None => {
+                self.has_shed();
+                return Duration::ZERO;
+            }
+        };
+        let slot = &mut self.slots[number as usize];
+        self.counts.failing += usize::from(slot.failures == 0);
+        slot.failures = slot.failures.saturating_add(1);
+        let wait = self.limits.backoff.wait(slot.failures, draw);
+        self.ask(number, Class::Retry, now_us.saturating_add(micros(wait)), now_us);
         wait
     }
 
     /// Forgets the failures of `key`: its next backoff begins anew. To be called after a success, and when the key
     /// is gone for good, or its count is kept for ever.
     pub fn forget(&mut self, key: &K) {
-        self.failures.remove(key);
+        let hash = self.hasher.hash_one(key);
+        if let Some(number) = self.find(key, hash) {
+            self.forgive(number);
+            self.vacate(number);
+        }
     }
 
     /// Failures in a row of `key`.
     pub fn failures(&self, key: &K) -> u32 {
-        self.failures.get(key).copied().unwrap_or(0)
+        self.find(key, self.hasher.hash_one(key))
+            .map_or(0, |slot| self.slots[slot as usize].failures)
     }
 
-    /// When the next delayed key becomes due.
-    pub fn next_due_us(&self) -> Option<u64> {
-        self.delayed.first_key_value().map(|((due_us, _), _)| *due_us)
+    /// Drops all requests and failures of a group. What is being worked on goes on, and does not run again for what was
+    /// asked before. Takes as long as the group is large.
+    pub fn remove_group(&mut self, group: usize) {
+        let Some(table) = self.groups.get_mut(group) else {
+            return;
+        };
+        for number in std::mem::take(table) {
+            self.withdraw(number);
+            self.forgive(number);
+            if self.slots[number as usize].works.is_some() {
+                let slots = &self.slots;
+                let hash = |number: &u32| slots[*number as usize].hash;
+                self.groups[group].insert_unique(hash(&number), number, hash);
+            } else {
+                let gone = self.slots.remove(number as usize);
+                self.turns.leave(gone.tenant);
+            }
+        }
+    }
+
+    /// When the next key may become due or be handed out, if none can be now.
+    pub fn next_due_us(&self, now_us: u64) -> Option<u64> {
+        let retry = (self.turns.waiting(Class::Retry) > 0).then(|| self.retries.next_us());
+        let retry = retry.filter(|next_us| *next_us > now_us);
+        let delayed = self.delayed.first().map(|(due_us, ..)| *due_us);
+        retry.into_iter().chain(delayed).min()
     }
 
     /// How many keys are where. Delayed keys whose time has come count as ready once any request or
     /// [`State::take`] has come in since.
     pub fn counts(&self) -> Counts {
         Counts {
-            ready: self.ready.len(),
-            held: self.pending.len() - self.ready.len() - self.delayed.len(),
+            ready: Class::ALL.map(|class| self.turns.waiting(class)),
             delayed: self.delayed.len(),
             working: self.working.len(),
-            failing: self.failures.len(),
+            ..self.counts
         }
+    }
+
+    /// How many are due and wait for a worker.
+    pub fn waiting(&self) -> usize {
+        Class::ALL.iter().map(|class| self.turns.waiting(*class)).sum()
+    }
+
+    /// How many are being worked on.
+    pub fn working(&self) -> usize {
+        self.working.len()
     }
 
     /// For how long the keys being worked on have been so.
     pub fn in_work(&self, now_us: u64) -> InWork {
-        self.working.values().fold(InWork::default(), |sum, since_us| {
+        self.working.iter().fold(InWork::default(), |sum, (_, since_us)| {
             let age = Duration::from_micros(now_us.saturating_sub(*since_us));
             InWork {
                 total: sum.total.saturating_add(age),
@@ -225,68 +297,232 @@ impl<K: Clone + Eq + Hash> State<K> {
         })
     }
 
-    /// How many runs became due since this was last asked.
-    pub fn take_added(&mut self) -> u64 {
+    /// How many runs became due since this was last asked, by class.
+    pub fn take_added(&mut self) -> [u64; Class::ALL.len()] {
         std::mem::take(&mut self.added)
+    }
+
+    /// How many requests were shed since this was last asked.
+    pub fn take_shed(&mut self) -> u64 {
+        std::mem::take(&mut self.shed)
+    }
+
+    /// Whether requests were shed since this last said so, and there is room again: whoever knows what there is asks for
+    /// all of it then, and nothing is lost.
+    pub fn take_recall(&mut self) -> bool {
+        let recall = self.owes && self.slots.len() <= self.limits.capacity / 2;
+        self.owes &= !recall;
+        recall
+    }
+
+    /// From which class the next one is taken: the most urgent one; every second time, a less urgent one whose patience
+    /// is over, these taking turns. Retries stand back while they have no token.
+    fn choose(&mut self, now_us: u64) -> Option<Class> {
+        self.old_first = !self.old_first;
+        let mut class = self.most_urgent(self.old_first, now_us)?;
+        if class == Class::Retry && !self.retries.spend(now_us) {
+            class = self.most_urgent(self.old_first, now_us)?;
+        }
+        Some(class)
+    }
+
+    fn most_urgent(&mut self, old_first: bool, now_us: u64) -> Option<Class> {
+        let tokens = self.retries.may_be_left(now_us);
+        let waiting = Class::ALL.map(|class| self.turns.waiting(class) > 0 && (class != Class::Retry || tokens));
+        let first = Class::ALL.into_iter().find(|class| waiting[*class as usize])?;
+        if old_first {
+            for step in 1..=Class::ALL.len() {
+                let class = Class::ALL[(self.last_old + step) % Class::ALL.len()];
+                if class > first && waiting[class as usize] && self.ages.patience_is_over(class, now_us) {
+                    self.last_old = class as usize;
+                    return Some(class);
+                }
+            }
+        }
+        Some(first)
+    }
+
+    /// Makes room for one more key of this class, if that class may have it. A deletion and a user's change come in
+    /// always.
+    fn makes_room(&mut self, class: Class) -> bool {
+        if self.slots.len() < self.limits.capacity {
+            return true;
+        }
+        // What knows of nothing new goes first, then what will be asked for again.
+        let victims = [Class::Resync, Class::Retry, Class::ChildDrift];
+        let victim = victims
+            .into_iter()
+            .filter(|victim| *victim > class)
+            .find_map(|victim| self.pop(victim));
+        if let Some(number) = victim {
+            self.forgive(number);
+            self.vacate(number);
+            self.has_shed();
+        }
+        victim.is_some() || class <= Class::UserChange
+    }
+
+    fn has_shed(&mut self) {
+        self.shed += 1;
+        self.owes = true;
+    }
+
+    fn find(&self, key: &K, hash: u64) -> Option<u32> {
+        let table = self.groups.get(key.group())?;
+        table.find(hash, |slot| self.slots[*slot as usize].key == *key).copied()
+    }
+
+    /// A slot for a key that has none, with no run pending.
+    fn enter(&mut self, key: K, hash: u64) -> u32 {
+        let group = key.group();
+        if self.groups.len() <= group {
+            self.groups.resize_with(group + 1, HashTable::new);
+        }
+        let tenant = self.turns.enter(key.tenant());
+        let number = self.slots.insert(Slot {
+            key,
+            hash,
+            due_us: 0,
+            ticket: 0,
+            tenant,
+            failures: 0,
+            class: Class::Resync,
+            place: Place::Nowhere,
+            works: None,
+        });
+        let number = index(number);
+        let slots = &self.slots;
+        self.groups[group].insert_unique(hash, number, |number| slots[*number as usize].hash);
+        number
+    }
+
+    /// Gives up a slot that nothing needs any more.
+    fn vacate(&mut self, number: u32) {
+        let slot = &self.slots[number as usize];
+        if slot.works.is_some() || slot.place != Place::Nowhere || slot.failures > 0 {
+            return;
+        }
+        let gone = self.slots.remove(number as usize);
+        let table = &mut self.groups[gone.key.group()];
+        if let Ok(entry) = table.find_entry(gone.hash, |slot| *slot == number) {
+            entry.remove();
+        }
+        self.turns.leave(gone.tenant);
+    }
+
+    fn forgive(&mut self, number: u32) {
+        let slot = &mut self.slots[number as usize];
+        self.counts.failing -= usize::from(slot.failures > 0);
+        slot.failures = 0;
+    }
+
+    /// Merges a request into what is pending.
+    fn ask(&mut self, number: u32, class: Class, due_us: u64, now_us: u64) {
+        let slot = &mut self.slots[number as usize];
+        let old = slot.class;
+        let class = if slot.place == Place::Nowhere {
+            class
+        } else {
+            class.more_urgent(old)
+        };
+        match slot.place {
+            Place::Nowhere => self.place(number, class, due_us, now_us),
+            Place::Ready if class != old => {
+                self.withdraw(number);
+                self.slots[number as usize].class = class;
+                self.line_up(number);
+            }
+            Place::Delayed if due_us < slot.due_us => {
+                self.withdraw(number);
+                self.place(number, class, due_us, now_us);
+            }
+            Place::Ready | Place::Held | Place::Delayed => slot.class = class,
+        }
+    }
+
+    /// Takes the pending run out of its place.
+    fn withdraw(&mut self, number: u32) {
+        let slot = &mut self.slots[number as usize];
+        let (place, class, tenant) = (slot.place, slot.class, slot.tenant);
+        let delayed = (slot.due_us, slot.ticket, number);
+        slot.place = Place::Nowhere;
+        match place {
+            Place::Nowhere => {}
+            Place::Ready => {
+                self.ages.left(class, delayed.0);
+                self.turns.remove(class, tenant, stands(&self.slots));
+            }
+            Place::Held => self.counts.held -= 1,
+            Place::Delayed => {
+                self.delayed.remove(&delayed);
+            }
+        }
     }
 
     /// Makes delayed keys ready whose time has come. Comes first in every operation, so that a key that became due
     /// before a request also stands before it.
     fn expire(&mut self, now_us: u64) {
-        while let Some(entry) = self.delayed.first_entry() {
-            let (due_us, _) = *entry.key();
-            if due_us > now_us {
-                return;
-            }
-            let key = entry.remove();
-            let class = self.pending[&key].class;
-            self.place(key, class, due_us, now_us);
+        while let Some((due_us, _, number)) = self.delayed.first().copied().filter(|(due_us, ..)| *due_us <= now_us) {
+            self.delayed.pop_first();
+            let class = self.slots[number as usize].class;
+            self.place(number, class, due_us, now_us);
         }
     }
 
     /// Puts a run that is in none of the places where it belongs.
-    fn place(&mut self, key: K, class: Class, due_us: u64, now_us: u64) {
+    fn place(&mut self, number: u32, class: Class, due_us: u64, now_us: u64) {
+        let ticket = self.ticket();
+        let slot = &mut self.slots[number as usize];
+        slot.class = class;
+        slot.due_us = due_us;
         if due_us > now_us {
-            let ticket = self.ticket();
-            self.delayed.insert((due_us, ticket), key.clone());
-            self.pending.insert(
-                key,
-                Pending {
-                    class,
-                    place: Place::Delayed { due_us, ticket },
-                },
-            );
+            slot.place = Place::Delayed;
+            slot.ticket = ticket;
+            self.delayed.insert((due_us, ticket, number));
             return;
         }
-        self.added += 1;
-        if self.working.contains_key(&key) {
-            self.pending.insert(
-                key,
-                Pending {
-                    class,
-                    place: Place::Held { due_us },
-                },
-            );
+        self.added[class as usize] += 1;
+        if slot.works.is_some() {
+            slot.place = Place::Held;
+            self.counts.held += 1;
         } else {
-            self.place_ready(key, class, due_us);
+            self.line_up(number);
         }
     }
 
-    fn place_ready(&mut self, key: K, class: Class, due_us: u64) {
+    fn line_up(&mut self, number: u32) {
         let ticket = self.ticket();
-        self.ready.insert((class, ticket), key.clone());
-        self.pending.insert(
-            key,
-            Pending {
-                class,
-                place: Place::Ready { due_us, ticket },
-            },
-        );
+        let slot = &mut self.slots[number as usize];
+        slot.place = Place::Ready;
+        slot.ticket = ticket;
+        self.ages.came(slot.class, slot.due_us);
+        self.turns.push(slot.class, slot.tenant, Stand { number, ticket });
     }
 
-    fn ticket(&mut self) -> Ticket {
-        let ticket = Ticket(self.next_ticket);
+    /// Takes out who is next in a class.
+    fn pop(&mut self, class: Class) -> Option<u32> {
+        let number = self.turns.pop(class, stands(&self.slots))?;
+        let slot = &mut self.slots[number as usize];
+        slot.place = Place::Nowhere;
+        self.ages.left(class, slot.due_us);
+        Some(number)
+    }
+
+    fn ticket(&mut self) -> u64 {
         self.next_ticket += 1;
-        ticket
+        self.next_ticket
+    }
+}
+
+fn index(at: usize) -> u32 {
+    u32::try_from(at).expect("fewer keys than memory has bytes")
+}
+
+/// Whether one still stands where it did.
+fn stands<K>(slots: &Slab<Slot<K>>) -> impl Fn(&Stand) -> bool + '_ {
+    |stand| {
+        slots
+            .get(stand.number as usize)
+            .is_some_and(|slot| slot.place == Place::Ready && slot.ticket == stand.ticket)
     }
 }

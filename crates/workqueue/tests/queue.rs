@@ -6,16 +6,23 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, advance, sleep, timeout};
-use workqueue::{Backoff, Class, Counts, Metrics, Queue};
+use workqueue::{Backoff, Class, Counts, Key, Limits, Metrics, Queue};
 
 const BACKOFF: Backoff = Backoff {
     base: Duration::from_millis(100),
     cap: Duration::from_secs(1),
 };
 
+fn limits() -> Limits {
+    Limits {
+        backoff: BACKOFF,
+        ..Limits::default()
+    }
+}
+
 /// Retries wait for their whole ceiling.
 fn queue() -> Queue<&'static str> {
-    Queue::new(BACKOFF, || u64::MAX, ())
+    Queue::new(limits(), || u64::MAX, ())
 }
 
 const fn ms(ms: u64) -> Duration {
@@ -180,10 +187,10 @@ async fn an_open_queue_is_not_drained() {
 /// Workers that wait know different deadlines, or none; whichever of them are busy, a deadline is kept if one is idle.
 #[tokio::test(start_paused = true)]
 async fn deadlines_are_kept_whichever_workers_are_busy() {
-    for workers in 1..=4_u64 {
+    for workers in 1..=4 {
         for delayed in 1..=workers {
             for immediate in 0..=workers - delayed {
-                let queue: Queue<u64> = Queue::new(BACKOFF, || u64::MAX, ());
+                let queue: Queue<Number> = Queue::new(limits(), || u64::MAX, ());
                 let mut tasks = JoinSet::new();
                 for _ in 0..workers {
                     let queue = queue.clone();
@@ -199,17 +206,18 @@ async fn deadlines_are_kept_whichever_workers_are_busy() {
                 }
                 sleep(ms(1)).await;
                 for key in 0..delayed {
-                    queue.add_after(key, Class::Resync, ms(5_000 - 1_000 * key));
+                    let delay = Duration::from_secs(5 - u64::try_from(key).expect("small"));
+                    queue.add_after(Number(key), Class::Resync, delay);
                     sleep(ms(1)).await;
                 }
                 for key in 0..immediate {
-                    queue.add(100 + key, Class::Resync);
+                    queue.add(Number(100 + key), Class::Resync);
                     sleep(ms(1)).await;
                 }
                 sleep(ms(10_000)).await;
                 queue.shutdown();
                 let waits = tasks.join_all().await.concat();
-                let expected = vec![Duration::ZERO; usize::try_from(delayed + immediate).expect("small")];
+                let expected = vec![Duration::ZERO; delayed + immediate];
                 assert_eq!(
                     waits, expected,
                     "{workers} workers, {delayed} deadlines, {immediate} at once"
@@ -269,6 +277,7 @@ struct Counted {
     waited_ms: AtomicU64,
     worked_ms: AtomicU64,
     retried: AtomicU64,
+    shed: AtomicU64,
 }
 
 #[derive(Clone, Default)]
@@ -279,10 +288,10 @@ fn add_ms(sum: &AtomicU64, duration: Duration) {
 }
 
 impl Metrics for Recorder {
-    fn added(&self, runs: u64) {
+    fn added(&self, _: Class, runs: u64) {
         self.0.added.fetch_add(runs, Ordering::Relaxed);
     }
-    fn waited(&self, wait: Duration) {
+    fn waited(&self, _: Class, wait: Duration) {
         add_ms(&self.0.waited_ms, wait);
     }
     fn worked(&self, work: Duration) {
@@ -291,12 +300,15 @@ impl Metrics for Recorder {
     fn retried(&self) {
         self.0.retried.fetch_add(1, Ordering::Relaxed);
     }
+    fn shed(&self, requests: u64) {
+        self.0.shed.fetch_add(requests, Ordering::Relaxed);
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_run_is_counted_once_with_its_times() {
     let recorder = Recorder::default();
-    let queue = Queue::new(BACKOFF, || u64::MAX, recorder.clone());
+    let queue = Queue::new(limits(), || u64::MAX, recorder.clone());
     queue.add("a", Class::UserChange);
     queue.add("a", Class::UserChange);
     advance(ms(30)).await;
@@ -315,12 +327,80 @@ async fn every_run_is_counted_once_with_its_times() {
     assert_eq!(counted(&recorder.0.retried), 1);
 }
 
+/// Of three tenants and seven groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Number(usize);
+
+impl Key for Number {
+    type Tenant = usize;
+
+    fn tenant(&self) -> &usize {
+        &TENANTS[self.0 % TENANTS.len()]
+    }
+
+    fn group(&self) -> usize {
+        self.0 % 7
+    }
+}
+
+const TENANTS: [usize; 3] = [0, 1, 2];
+
+#[tokio::test(start_paused = true)]
+async fn a_group_is_removed_with_all_that_was_asked_for() {
+    let queue: Queue<Number> = Queue::new(limits(), || u64::MAX, ());
+    for number in 0..21 {
+        queue.add(Number(number), Class::UserChange);
+        queue.add_after(Number(number + 21), Class::Resync, ms(5));
+        queue.retry(Number(number + 42));
+    }
+    let item = queue.get().await.expect("open");
+    assert_eq!(item.key().group(), 0);
+    queue.add(*item.key(), Class::UserChange);
+    queue.remove_group(0);
+    item.done();
+    let mut left = Vec::new();
+    while let Ok(Some(item)) = timeout(ms(5_000), queue.get()).await {
+        left.push(item.key().0);
+        queue.forget(&Number(item.key().0));
+    }
+    left.sort_unstable();
+    let expected: Vec<usize> = (0..63).filter(|number| number % 7 != 0).collect();
+    assert_eq!(left, expected);
+    assert_eq!(queue.counts(), Counts::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_sheds_resyncs_and_asks_for_everything_again_once_there_is_room() {
+    let recorder = Recorder::default();
+    let limits = Limits {
+        capacity: 4,
+        ..limits()
+    };
+    let queue: Queue<Number> = Queue::new(limits, || u64::MAX, recorder.clone());
+    for number in 0..4 {
+        queue.add(Number(number), Class::Resync);
+    }
+    for number in 4..7 {
+        queue.add(Number(number), Class::UserChange);
+    }
+    queue.add(Number(7), Class::Resync);
+    assert_eq!(recorder.0.shed.load(Ordering::Relaxed), 4);
+    assert_eq!(queue.len(), 4);
+    assert!(timeout(ms(1), queue.recall()).await.is_err(), "it is full");
+    for class in [Class::UserChange, Class::UserChange] {
+        let item = queue.get().await.expect("open");
+        assert_eq!(item.class(), class);
+    }
+    timeout(ms(1), queue.recall()).await.expect("there is room");
+    assert!(timeout(ms(1), queue.recall()).await.is_err(), "said once");
+}
+
 /// Real threads: no key is lost, none runs twice at once, and all come to an end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_workers_never_share_a_key_and_lose_none() {
     const KEYS: usize = 50;
     const ADDS: usize = 20_000;
-    let queue: Queue<usize> = Queue::new(BACKOFF, || u64::MAX, ());
+    let queue: Queue<Number> = Queue::new(limits(), || u64::MAX, ());
     let busy: Arc<Vec<AtomicU64>> = Arc::new((0..KEYS).map(|_| AtomicU64::new(0)).collect());
     // What was asked for last, and what a run has seen last: equal in the end, or a request was lost.
     let asked: Arc<Vec<AtomicU64>> = Arc::new((0..KEYS).map(|_| AtomicU64::new(0)).collect());
@@ -330,7 +410,7 @@ async fn many_workers_never_share_a_key_and_lose_none() {
         let (queue, busy, asked, seen) = (queue.clone(), busy.clone(), asked.clone(), seen.clone());
         workers.spawn(async move {
             while let Some(item) = queue.get().await {
-                let key = *item.key();
+                let key = item.key().0;
                 assert_eq!(
                     busy[key].fetch_add(1, Ordering::SeqCst),
                     0,
@@ -347,8 +427,8 @@ async fn many_workers_never_share_a_key_and_lose_none() {
         let key = (number * 7) % KEYS;
         asked[key].fetch_add(1, Ordering::SeqCst);
         match number % 3 {
-            0 => queue.add_after(key, Class::Resync, Duration::from_micros(300)),
-            _ => queue.add(key, Class::ALL[number % Class::ALL.len()]),
+            0 => queue.add_after(Number(key), Class::Resync, Duration::from_micros(300)),
+            _ => queue.add(Number(key), Class::ALL[number % Class::ALL.len()]),
         }
         if number % 64 == 0 {
             tokio::task::yield_now().await;

@@ -15,6 +15,9 @@ fn all(tag: u16) -> Options {
         context: Some(format!("context-{tag}")),
         namespaces: Some(vec![format!("namespace-{tag}")]),
         workers: Some(usize::from(tag)),
+        retries_per_second: Some(u32::from(tag)),
+        reconcile_seconds: Some(20 + tag),
+        queue_capacity: Some(2000 + usize::from(tag)),
         member: Some(format!("member-{tag}")),
         operator_namespace: Some(format!("operator-{tag}")),
         health_address: Some(([127, 0, 0, 1], tag).into()),
@@ -41,6 +44,9 @@ fn defaults_are_as_documented() {
         context: None,
         namespaces: vec![],
         workers: 16,
+        retries_per_second: 100,
+        reconcile_seconds: 120,
+        queue_capacity: 1_000_000,
         member: "database-operator-6d5f-x2x7q".to_owned(),
         operator_namespace: "databases-system".to_owned(),
         health_address: ([0, 0, 0, 0], 8080).into(),
@@ -98,6 +104,9 @@ kubeconfig: kubeconfig-1
 context: context-1
 namespaces: [namespace-1]
 workers: 1
+retriesPerSecond: 1
+reconcileSeconds: 21
+queueCapacity: 2001
 member: member-1
 operatorNamespace: operator-1
 healthAddress: 127.0.0.1:1

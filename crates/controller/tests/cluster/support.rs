@@ -17,7 +17,7 @@ use planner::child::Kind;
 use serde_json::{Value, json};
 use sharding::map::ShardMap;
 use sharding::{Bucket, Epoch};
-use telemetry::{Metrics, Telemetry};
+use telemetry::{Health, Metrics, Telemetry};
 use tokio::sync::{OnceCell, watch};
 
 /// How long anything may take before a test gives up. Generous: the machine may be busy.
@@ -250,9 +250,15 @@ pub(crate) struct Operator {
     task: tokio::task::JoinHandle<()>,
     /// Its metrics.
     pub metrics: Metrics,
+    health: Health,
 }
 
 impl Operator {
+    /// What keeps it from being alive.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        self.health.faults()
+    }
+
     /// Stops it as SIGTERM does: requests in flight are finished.
     pub(crate) async fn stop(mut self) {
         self.stop.send_replace(true);
@@ -293,24 +299,45 @@ impl Bed {
         mortal: Option<(usize, Arc<tokio::sync::Notify>)>,
     ) -> Operator {
         let client = match mortal {
-            None => Client::try_from(self.cluster.operator.clone()).expect("a client for the operator"),
-            Some((writes, died)) => crate::crash::mortal_client(self.cluster.operator.clone(), writes, died),
+            None => Client::try_from(self.operator_config()).expect("a client for the operator"),
+            Some((writes, died)) => crate::crash::mortal_client(self.operator_config(), writes, died),
         };
+        self.operator_as(client, |settings| {
+            settings.replicas = replicas;
+            settings.catalogue = Arc::new(Catalogue::from_yaml(catalogue).expect("a catalogue"));
+        })
+    }
+
+    /// What clients for operators are made from.
+    pub(crate) fn operator_config(&self) -> Config {
+        self.cluster.operator.clone()
+    }
+
+    /// An operator for this namespace that has no pods, with changes to its settings.
+    pub(crate) fn operator_as(&self, client: Client, change: impl FnOnce(&mut Settings)) -> Operator {
         let telemetry = Telemetry::new("test", Duration::from_mins(1)).expect("series can be registered");
-        let metrics = telemetry.metrics.clone();
+        let (metrics, health) = (telemetry.metrics.clone(), telemetry.health.clone());
         let (stop, stopped) = watch::channel(false);
-        let settings = Settings {
+        let mut settings = Settings {
             namespaces: vec![self.namespace.clone()],
             workers: 16,
             member: "test".to_owned(),
-            catalogue: Arc::new(Catalogue::from_yaml(catalogue).expect("a catalogue")),
+            catalogue: Arc::new(Catalogue::from_yaml(catalogue()).expect("a catalogue")),
             max_restarting: 10,
-            replicas,
+            replicas: 0,
+            queue: workqueue::Limits::default(),
+            deadline: Duration::from_mins(1),
             patience: Duration::from_secs(30),
         };
+        change(&mut settings);
         let fleet = fleet::alone(EPOCH);
         let task = tokio::spawn(controller::run(client, settings, fleet, telemetry, stopped));
-        Operator { stop, task, metrics }
+        Operator {
+            stop,
+            task,
+            metrics,
+            health,
+        }
     }
 
     /// The administrator's client.

@@ -2,7 +2,10 @@
 
 use api::database::status::{ConditionStatus, ConditionType, DatabaseStatus};
 
-use super::{ENGINE_REFUSES, FOREIGN_VOLUME, NAME_TAKEN, RESTART_PENDING, VOLUME_LEAVING};
+use super::{
+    ENGINE_REFUSES, FOREIGN_VOLUME, NAME_TAKEN, RECONCILE_PANICKED, RECONCILE_TIMED_OUT, RESTART_PENDING,
+    VOLUME_LEAVING,
+};
 
 /// Something worth an event.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,6 +59,12 @@ pub fn notes(previous: &DatabaseStatus, next: &DatabaseStatus) -> Vec<Note> {
             }
             ConditionType::CredentialsInSync if !holds => Some((true, "CredentialsOutOfSync", "Authenticate")),
             ConditionType::BackupHealthy if !holds => Some((true, "BackupUnhealthy", "BackUp")),
+            ConditionType::Stalled if holds && condition.reason == RECONCILE_PANICKED => {
+                Some((true, RECONCILE_PANICKED, "Reconcile"))
+            }
+            ConditionType::Stalled if holds && condition.reason == RECONCILE_TIMED_OUT => {
+                Some((true, RECONCILE_TIMED_OUT, "Reconcile"))
+            }
             ConditionType::Paused if holds => Some((false, "Paused", "Pause")),
             ConditionType::Ready
             | ConditionType::Applied

@@ -53,7 +53,12 @@ pub struct Tally<A> {
 impl<A: Label> Tally<A> {
     /// Registers all series at 0. `label` is the name of the label whose values `A` are.
     pub fn register(registry: &Registry, name: &str, help: &str, label: &str) -> prometheus::Result<Self> {
-        let family = IntCounterVec::new(Opts::new(name, help), &[label])?;
+        Self::with(registry, Opts::new(name, help), label)
+    }
+
+    /// The same, with options of its own.
+    pub(crate) fn with(registry: &Registry, opts: Opts, label: &str) -> prometheus::Result<Self> {
+        let family = IntCounterVec::new(opts, &[label])?;
         registry.register(Box::new(family.clone()))?;
         let series = A::ALL
             .iter()
@@ -67,7 +72,12 @@ impl<A: Label> Tally<A> {
 
     /// Counts one.
     pub fn record(&self, a: A) {
-        self.series[a.index()].inc();
+        self.add(a, 1);
+    }
+
+    /// Counts so many.
+    pub fn add(&self, a: A, count: u64) {
+        self.series[a.index()].inc_by(count);
     }
 }
 
@@ -81,7 +91,12 @@ pub struct Gauges<A> {
 impl<A: Label> Gauges<A> {
     /// Registers all series at 0. `label` is the name of the label whose values `A` are.
     pub fn register(registry: &Registry, name: &str, help: &str, label: &str) -> prometheus::Result<Self> {
-        let family = IntGaugeVec::new(Opts::new(name, help), &[label])?;
+        Self::with(registry, Opts::new(name, help), label)
+    }
+
+    /// The same, with options of its own.
+    pub(crate) fn with(registry: &Registry, opts: Opts, label: &str) -> prometheus::Result<Self> {
+        let family = IntGaugeVec::new(opts, &[label])?;
         registry.register(Box::new(family.clone()))?;
         let series = A::ALL
             .iter()
@@ -91,6 +106,11 @@ impl<A: Label> Gauges<A> {
             series,
             labels: PhantomData,
         })
+    }
+
+    /// Sets one.
+    pub(crate) fn set(&self, a: A, count: usize) {
+        self.series[a.index()].set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Counts anew: `visit` calls what it is given once for each thing there is, and then all gauges are set.
@@ -119,10 +139,13 @@ impl<A: Label> Histograms<A> {
         label: &str,
         buckets_seconds: &[f64],
     ) -> prometheus::Result<Self> {
-        let family = HistogramVec::new(
-            HistogramOpts::new(name, help).buckets(buckets_seconds.to_vec()),
-            &[label],
-        )?;
+        let opts = HistogramOpts::new(name, help).buckets(buckets_seconds.to_vec());
+        Self::with(registry, opts, label)
+    }
+
+    /// The same, with options of its own.
+    pub(crate) fn with(registry: &Registry, opts: HistogramOpts, label: &str) -> prometheus::Result<Self> {
+        let family = HistogramVec::new(opts, &[label])?;
         registry.register(Box::new(family.clone()))?;
         let series = A::ALL
             .iter()

@@ -105,7 +105,7 @@ async fn thousands(setting: Setting) {
     for (what, of) in [
         ("RSS above idle, KiB", (|cost| cost.rss_kib) as fn(&Cost) -> u64),
         ("bytes from its start until it has its share", |cost| cost.first_bytes),
-        ("bytes in a minute of 20 changes a second", |cost| cost.load_bytes),
+        ("bytes for each change in the fleet, under load", |cost| cost.load_bytes),
     ] {
         let (one, five) = (worst(of, &one), worst(of, &five));
         say(&format!(
@@ -237,19 +237,21 @@ async fn cost(place: &mut Place, shards: usize) -> Vec<Cost> {
     let idle = place.replicas[idle].rss_kib();
     let rss: Vec<u64> = owners.iter().map(|at| place.replicas[*at].rss_kib()).collect();
     let bytes = |place: &Place| -> Vec<u64> { owners.iter().map(|at| place.replicas[*at].proxy.answered()).collect() };
-    let before = bytes(place);
+    let (before, changes) = (bytes(place), place.load().changes());
     place.load().start(20);
     place.pass(Duration::from_mins(1)).await;
     place.load().stop().await;
     place.pass(QUIET).await;
+    let changes = place.load().changes() - changes;
+    // The API server bears more changes at one time than at another.
     let load_bytes: Vec<u64> = before
         .iter()
         .zip(bytes(place))
-        .map(|(before, after)| after - before)
+        .map(|(before, after)| (after - before) / changes.max(1))
         .collect();
     say(&format!(
         "    {shards} shards, {} Databases: RSS {rss:?} KiB, idle {idle} KiB; bytes until each had its share {:?}; bytes \
-         under load {load_bytes:?}.",
+         under load {load_bytes:?} for each of {changes} changes.",
         place.databases.len(),
         first_bytes.values().collect::<Vec<_>>()
     ));

@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use fleet::throttle::Throttle;
 use http::header::{HeaderValue, USER_AGENT};
 use kube::config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config as ClientConfig};
+use telemetry::Requests;
 
 use crate::version::{self, VERSION, VersionError};
 
@@ -66,14 +68,17 @@ pub(crate) async fn connect(
     context: Option<&str>,
     user_agent: &str,
 ) -> Result<Client, ConnectError> {
-    Ok(connect_as(kubeconfig, context, user_agent).await?.0)
+    Ok(connect_as(kubeconfig, context, user_agent, None, None).await?.0)
 }
 
-/// Like [`connect`], with what further clients of the same API server are made from.
+/// Like [`connect`], with what further clients of the same API server are made from. Requests are counted by `counts`, and
+/// slowed all at once by `throttle`, where there are such.
 pub(crate) async fn connect_as(
     kubeconfig: Option<&Path>,
     context: Option<&str>,
     user_agent: &str,
+    counts: Option<&Requests>,
+    throttle: Option<&Throttle>,
 ) -> Result<(Client, ClientConfig), ConnectError> {
     let mut config = client_config(kubeconfig, context).await?;
     // Names of members are checked, so this cannot fail for them.
@@ -81,7 +86,8 @@ pub(crate) async fn connect_as(
     config.headers.push((USER_AGENT, value));
     config.read_timeout = Some(SILENT_AT_MOST);
     let server = config.cluster_url.to_string();
-    let client = fleet::connection::client(config.clone()).map_err(|source| ConnectError::Client(Box::new(source)))?;
+    let client = fleet::connection::client(config.clone(), counts, throttle)
+        .map_err(|source| ConnectError::Client(Box::new(source)))?;
     check(&client, &server).await?;
     Ok((client, config))
 }

@@ -105,7 +105,7 @@ async fn begin(client: &kube::Config, config: &Config, metrics: &Metrics) -> Res
         .map_err(MemberError::Thread)?;
     let live = move || {
         let result = runtime.block_on(async {
-            let clients = Clients::new(&client, &connect::user_agent(&config.member))?;
+            let clients = Clients::new(&client, &connect::user_agent(&config.member), Some(&metrics.requests))?;
             let (driver, fleet, orders) = Driver::new(settings(clients, &config));
             // Nobody waits only when the process is ending.
             let _ = begun.send((fleet, orders));

@@ -87,9 +87,10 @@ impl Applied {
     }
 
     /// The same, unless the round ended with the ownership of the Database: then nothing more is to be done or told by
-    /// this replica.
+    /// this replica. Nor is it when the API server has too much to do: that is nobody's fault, and telling makes it worse.
     pub fn unless_over(mut self) -> Result<Self, ApplyError> {
         match self.failure.take() {
+            Some((_, ApplyError::Api(error @ ApiError::Throttled { .. }))) => Err(error.into()),
             Some((_, ApplyError::Api(error))) if error.ownership_is_over() => Err(error.into()),
             failure => {
                 self.failure = failure;

@@ -175,7 +175,12 @@ async fn work(cx: Arc<Context>, gate: Arc<Gate>, queue: Arc<Queue<Key>>, telemet
             Next::Wait => queue.forget(&key),
             Next::LookAgain(after) => {
                 queue.forget(&key);
-                queue.add_after(key.clone(), Class::Resync, after);
+                let class = match &ended {
+                    Ended::Done(Ok(_)) => Class::Resync,
+                    // It was not done: not as if nothing were known to have changed.
+                    Ended::Done(Err(_)) | Ended::BrokenOff | Ended::Lost => Class::Retry,
+                };
+                queue.add_after(key.clone(), class, after);
             }
             Next::Retry => drop(queue.retry(key.clone())),
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::header::{HeaderValue, InvalidHeaderValue, USER_AGENT};
 use kube::{Client, Config};
+use telemetry::Requests;
 
 use crate::connection;
 
@@ -41,7 +42,8 @@ pub struct Clients {
 
 impl Clients {
     /// Clients of the API server that `config` names, under this user agent. Needs a tokio runtime.
-    pub fn new(config: &Config, user_agent: &str) -> Result<Self, ClientError> {
+    /// Counted by `counts`, and slowed by nothing.
+    pub fn new(config: &Config, user_agent: &str, counts: Option<&Requests>) -> Result<Self, ClientError> {
         let value = HeaderValue::from_str(user_agent).map_err(|source| ClientError::UserAgent {
             text: user_agent.to_owned(),
             source,
@@ -53,7 +55,8 @@ impl Clients {
         config.write_timeout = Some(ANSWER_WITHIN);
         // A renewal that is sent again by itself could outlive the Lease that it renews.
         config.default_retry = false;
-        let made = |config| connection::client(config).map_err(|error| ClientError::Client(Box::new(error)));
+        let made =
+            |config| connection::client(config, counts, None).map_err(|error| ClientError::Client(Box::new(error)));
         // A watch has its own measure of silence.
         config.read_timeout = None;
         let watches = made(config.clone())?;

@@ -3,8 +3,12 @@
 //! `kube` speaks HTTP/1.1, where a watch has a connection of its own and is silent for a minute at a time; HTTP/2's pings
 //! are done by TCP here. What they cannot see is a server that lives and says nothing: that is for whoever reads.
 
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::{Request, Response};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -12,8 +16,14 @@ use hyper_util::rt::TokioExecutor;
 use kube::client::retry::RetryPolicy;
 use kube::client::{Body, ConfigExt as _};
 use kube::{Client, Config};
-use tower::ServiceBuilder;
+use telemetry::Requests;
+use telemetry::label::{AnswerCode, Method};
+use tower::filter::AsyncFilterLayer;
+use tower::layer::layer_fn;
 use tower::retry::RetryLayer;
+use tower::{Service, ServiceBuilder};
+
+use crate::throttle::Throttle;
 
 /// Silence of the other side after which it is asked whether it is there, and how often from then on.
 const ASK: Duration = Duration::from_secs(2);
@@ -26,8 +36,8 @@ const QUESTIONS: u32 = 3;
 /// A client like that of `kube`, with a limit on how long a connection can be dead without being noticed.
 ///
 /// Not through an HTTP proxy, and not with credentials of a program, which people on their own machines have:
-/// there it is `kube`'s own.
-pub fn client(config: Config) -> kube::Result<Client> {
+/// there it is `kube`'s own. Every request is counted, if `counts` are given; `throttle` slows all, if there is one.
+pub fn client(config: Config, counts: Option<&Requests>, throttle: Option<&Throttle>) -> kube::Result<Client> {
     if config.proxy_url.is_some() || config.auth_info.exec.is_some() {
         return Client::try_from(config);
     }
@@ -47,12 +57,53 @@ pub fn client(config: Config) -> kube::Result<Client> {
     let again = config
         .default_retry
         .then(|| RetryLayer::new(RetryPolicy::server_retry()));
+    let counted = counts.cloned().map(|counts| {
+        layer_fn(move |inner| Counted {
+            inner,
+            counts: counts.clone(),
+        })
+    });
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(again)
+        .option_layer(throttle.cloned().map(RetryLayer::new))
+        .option_layer(throttle.cloned().map(AsyncFilterLayer::new))
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
+        .option_layer(counted)
         .map_err(tower::BoxError::from)
         .service(http);
     Ok(Client::new(service, config.default_namespace.clone()))
+}
+
+/// Counts each request when it is answered, or fails.
+#[derive(Clone)]
+struct Counted<S> {
+    inner: S,
+    counts: Requests,
+}
+
+impl<S, A, B> Service<Request<A>> for Counted<S>
+where
+    S: Service<Request<A>, Response = Response<B>>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<B>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Response<B>, S::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<A>) -> Self::Future {
+        let (counts, method) = (self.counts.clone(), Method::of(request.method().as_str()));
+        let answer = self.inner.call(request);
+        answer
+            .inspect(move |answer| {
+                let code = answer.as_ref().ok().map(|answer| answer.status().as_u16());
+                counts.record(method, AnswerCode::of(code));
+            })
+            .boxed()
+    }
 }

@@ -1,7 +1,7 @@
 //! One member of the fleet at a real API server: the thin driver of [`sharding::protocol`].
 //!
 //! The core decides, this crate carries out. Read in this order: [`driver`] (the loop), [`handle`] (what the rest of
-//! the program sees), [`connection`] (how the API server is reached), [`requests`] (one request, one answer), [`watch`]
+//! the program sees), [`connection`] (how the API server is reached), [`throttle`] (what is done when that has too much), [`requests`] (one request, one answer), [`watch`]
 //! (how news come in), [`lease`] and [`shardmap`] (objects as data), [`answer`] (what an error means), `observe` (what is
 //! counted).
 //!
@@ -21,6 +21,7 @@ pub mod lease;
 mod observe;
 pub mod requests;
 pub mod shardmap;
+pub mod throttle;
 pub mod watch;
 
 pub use alone::alone;

@@ -158,7 +158,7 @@ async fn client() {
 
     let config = Config::new(format!("http://{SERVER}:8080").parse().expect("a URL"));
     let clients = [
-        fleet::connection::client(config.clone()).expect("a client"),
+        fleet::connection::client(config.clone(), None, None).expect("a client"),
         Client::try_from(config).expect("a client"),
     ];
     let (mut watches, mut begun) = (Vec::new(), Vec::new());

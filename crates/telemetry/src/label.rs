@@ -230,6 +230,78 @@ label! {
     }
 }
 
+label! {
+    /// How a request is sent.
+    Method {
+        /// Reads, lists and watches.
+        Get = "GET",
+        /// Creations.
+        Post = "POST",
+        /// Replacements: Leases and the map.
+        Put = "PUT",
+        /// Patches, and server-side applies.
+        Patch = "PATCH",
+        /// Deletions.
+        Delete = "DELETE",
+        /// None of these.
+        Other = "other",
+    }
+}
+
+impl Method {
+    /// The method of this name.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        Self::named(name).unwrap_or(Self::Other)
+    }
+}
+
+label! {
+    /// What the API server answered.
+    AnswerCode {
+        /// OK.
+        Ok = "200",
+        /// Created.
+        Created = "201",
+        /// Bad request.
+        BadRequest = "400",
+        /// Who is that?
+        Unauthorized = "401",
+        /// Permissions, quotas, policies; the fence.
+        Forbidden = "403",
+        /// Not found.
+        NotFound = "404",
+        /// Conflict.
+        Conflict = "409",
+        /// A watch or a list from a version that is too old.
+        Gone = "410",
+        /// Invalid.
+        Unprocessable = "422",
+        /// Too many requests.
+        TooMany = "429",
+        /// Internal error.
+        Internal = "500",
+        /// Unavailable.
+        Unavailable = "503",
+        /// Timeout.
+        Timeout = "504",
+        /// Any other number.
+        Other = "other",
+        /// No answer. As in client-go.
+        Error = "<error>",
+    }
+}
+
+impl AnswerCode {
+    /// The label of this status; `None` if there was no answer.
+    #[must_use]
+    pub fn of(status: Option<u16>) -> Self {
+        status.map_or(Self::Error, |status| {
+            Self::named(&status.to_string()).unwrap_or(Self::Other)
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -13,13 +13,16 @@ pub use fleet::FleetMetrics;
 pub use queue::QueueMetrics;
 pub use series::{Counters, Gauges, Histograms, Tally};
 
-use crate::label::{Action, BrokenOff, ErrorType, Outcome, Phase, Step, Verdict, WriteOutcome};
+use crate::label::{Action, AnswerCode, BrokenOff, ErrorType, Method, Outcome, Phase, Step, Verdict, WriteOutcome};
 
 /// Upper bounds in seconds, of reconciles and of waits in the queue: from a settled Database (well below a
 /// millisecond) to one that waits for a slow API server.
 const DURATION_BUCKETS_SECONDS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0,
 ];
+
+/// Requests to the API server, of all kinds.
+pub type Requests = Counters<Method, AnswerCode>;
 
 /// A handle on all series; clones share them.
 #[derive(Clone)]
@@ -39,6 +42,8 @@ pub struct Metrics {
     pub fleet: FleetMetrics,
     /// Reconciles that did not come to their end, by why.
     pub broken_off: Tally<BrokenOff>,
+    /// Requests to the API server, Leases and watches too, under client-go's name.
+    pub requests: Requests,
     reconciliations: Tally<Verdict>,
     durations: Histograms<Verdict>,
     registry: Registry,
@@ -89,6 +94,12 @@ impl Metrics {
             "Whole reconciles, by result.",
             "result",
         )?;
+        let requests = Counters::register(
+            &registry,
+            "rest_client_requests_total",
+            "Requests to the API server, by method and by the status of the answer.",
+            ["method", "code"],
+        )?;
         let broken_off = Tally::register(
             &registry,
             "database_operator_reconciles_broken_off_total",
@@ -125,6 +136,7 @@ impl Metrics {
             queue,
             fleet,
             broken_off,
+            requests,
             reconciliations,
             durations,
             registry,

@@ -37,6 +37,7 @@ fn all_series_are_there_before_the_first_reconcile() {
     assert_eq!(ours("database_operator_api_writes_total{"), 9 * 5);
     assert_eq!(ours("database_operator_phase{"), 6);
     assert_eq!(ours("database_operator_reconciles_broken_off_total{"), 2);
+    assert_eq!(ours("rest_client_requests_total{"), 6 * 15);
     assert_eq!(ours("workqueue_"), 2 * 5 + 4 + (5 + 1) * histogram);
     assert_eq!(ours("database_operator_fleet_member_buckets{"), 2);
     assert_eq!(ours("database_operator_fleet_map_refused_total{"), 5);
@@ -45,7 +46,7 @@ fn all_series_are_there_before_the_first_reconcile() {
     assert_eq!(ours("process_"), 7);
     assert_eq!(
         series(&text).len(),
-        1 + 20 + 50 + 3 + 51 + 2 + 45 + 6 + 116 + 22 + 7,
+        1 + 20 + 50 + 3 + 51 + 2 + 90 + 45 + 6 + 116 + 22 + 7,
         "the sum: {text}"
     );
     assert_eq!(

@@ -10,7 +10,7 @@
 //! | `lifecycle.rs` | create, change, delete, without pods |
 //! | `drift.rs` | damage, and its repair |
 //! | `crash.rs` | an operator that ends between any two writes |
-//! | `isolation.rs` | reconciles that fail by a fault of the operator's own |
+//! | `isolation.rs` | faults that must not spread: defects, an overloaded API server |
 //! | `counts.rs` | how many requests things cost |
 //! | `refused.rs` | what is refused, and how it is told |
 //! | `secrets.rs` | that no secret is anywhere but in Secrets |

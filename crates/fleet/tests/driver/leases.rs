@@ -85,7 +85,7 @@ fn counted([one, two]: [&Member; 2]) {
 
 /// A deletion is for one object at one version.
 pub(crate) async fn only_the_lease_that_was_seen_is_removed(place: &Place, client: &Client, member: &str) {
-    let clients = Clients::new(&place.config, "database-operator/test").expect("clients");
+    let clients = Clients::new(&place.config, "database-operator/test", None).expect("clients");
     let config = Arc::new(configured("leader", 1, "here"));
     let requests = Requests::new(&clients, NAMESPACE, &config, Clocks::default());
     let lease = leases(client)

@@ -78,7 +78,7 @@ impl Member {
         config.tls_server_name = Some(place.server.ip().to_string());
         let agent = format!("database-operator/test ({name})");
         let (driver, fleet, orders) = Driver::new(Settings {
-            clients: Clients::new(&config, &agent).expect("clients"),
+            clients: Clients::new(&config, &agent, None).expect("clients"),
             namespace: place.namespace.to_owned(),
             protocol: configured(name, nonce, installation),
             weight: 1,

@@ -33,7 +33,7 @@ pub struct State<K: Key> {
     /// How long they have been.
     ages: Ages,
     /// Time, ticket and slot.
-    delayed: BTreeSet<(u64, u64, u32)>,
+    delayed: BTreeSet<(u64, u32, u32)>,
     /// Slots being worked on, and since when. In no order.
     working: Vec<(u32, u64)>,
     counts: Counts,
@@ -42,7 +42,7 @@ pub struct State<K: Key> {
     old_first: bool,
     /// Which class was last.
     last_old: usize,
-    next_ticket: u64,
+    next_ticket: u32,
     /// Runs that became due since [`State::take_added`] was last asked.
     added: [u64; Class::ALL.len()],
     shed: u64,
@@ -50,20 +50,34 @@ pub struct State<K: Key> {
     owes: bool,
 }
 
+/// For a key of 40 bytes one cache line, since among a million of them each is a miss.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Slot<K> {
     key: K,
-    hash: u64,
     /// Of the pending run.
     due_us: u64,
-    ticket: u64,
+    /// The latest one that it got. They come round after four billion, when no old place is left.
+    ticket: u32,
     tenant: u32,
-    failures: u32,
+    /// Where in [`State::working`], if it is being worked on; else [`IDLE`].
+    works: u16,
+    /// In a row. More than 255 wait no longer.
+    failures: u8,
     class: Class,
     place: Place,
-    /// Where in [`State::working`], if it is being worked on.
-    works: Option<u32>,
 }
+
+impl<K> Slot<K> {
+    fn works(&self) -> bool {
+        self.works != IDLE
+    }
+}
+
+const _: () = assert!(size_of::<Slot<[u64; 5]>>() == 64, "one cache line");
+
+/// So many runs at once are enough for everybody.
+const IDLE: u16 = u16::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -166,16 +180,19 @@ impl<K: Key> State<K> {
     /// Hands out the key whose turn it is, if any is due. The caller owes a [`State::done`] for it.
     pub fn take(&mut self, now_us: u64) -> Option<Taken<K>> {
         self.expire(now_us);
+        if self.working.len() >= usize::from(IDLE) {
+            return None;
+        }
         let class = self.choose(now_us)?;
         let number = self.pop(class)?;
         let slot = &mut self.slots[number as usize];
-        slot.works = Some(index(self.working.len()));
+        slot.works = u16::try_from(self.working.len()).expect("fewer runs at once");
         self.working.push((number, now_us));
         Some(Taken {
             key: slot.key.clone(),
             class,
             waited: Duration::from_micros(now_us.saturating_sub(slot.due_us)),
-            failures: slot.failures,
+            failures: slot.failures.into(),
             slot: number,
         })
     }
@@ -186,11 +203,11 @@ impl<K: Key> State<K> {
         let number = taken.slot;
         self.expire(now_us);
         let slot = &mut self.slots[number as usize];
-        let at = slot.works.take().expect("it was handed out and not ended");
+        let at = std::mem::replace(&mut slot.works, IDLE);
         let held = slot.place == Place::Held;
-        let (_, since_us) = self.working.swap_remove(at as usize);
-        if let Some((moved, _)) = self.working.get(at as usize) {
-            self.slots[*moved as usize].works = Some(at);
+        let (_, since_us) = self.working.swap_remove(at.into());
+        if let Some((moved, _)) = self.working.get(usize::from(at)) {
+            self.slots[*moved as usize].works = at;
         }
         if held {
             self.counts.held -= 1;
@@ -216,7 +233,7 @@ impl<K: Key> State<K> {
         let slot = &mut self.slots[number as usize];
         self.counts.failing += usize::from(slot.failures == 0);
         slot.failures = slot.failures.saturating_add(1);
-        let wait = self.limits.backoff.wait(slot.failures, draw);
+        let wait = self.limits.backoff.wait(slot.failures.into(), draw);
         self.ask(number, Class::Retry, now_us.saturating_add(micros(wait)), now_us);
         wait
     }
@@ -234,7 +251,7 @@ impl<K: Key> State<K> {
     /// Failures in a row of `key`.
     pub fn failures(&self, key: &K) -> u32 {
         self.find(key, self.hasher.hash_one(key))
-            .map_or(0, |slot| self.slots[slot as usize].failures)
+            .map_or(0, |slot| self.slots[slot as usize].failures.into())
     }
 
     /// Drops all requests and failures of a group. What is being worked on goes on, and does not run again for what was
@@ -246,9 +263,9 @@ impl<K: Key> State<K> {
         for number in std::mem::take(table) {
             self.withdraw(number);
             self.forgive(number);
-            if self.slots[number as usize].works.is_some() {
-                let slots = &self.slots;
-                let hash = |number: &u32| slots[*number as usize].hash;
+            if self.slots[number as usize].works() {
+                let (slots, hasher) = (&self.slots, &self.hasher);
+                let hash = |number: &u32| hasher.hash_one(&slots[*number as usize].key);
                 self.groups[group].insert_unique(hash(&number), number, hash);
             } else {
                 let gone = self.slots.remove(number as usize);
@@ -381,30 +398,29 @@ impl<K: Key> State<K> {
         let tenant = self.turns.enter(key.tenant());
         let number = self.slots.insert(Slot {
             key,
-            hash,
             due_us: 0,
             ticket: 0,
             tenant,
             failures: 0,
             class: Class::Resync,
             place: Place::Nowhere,
-            works: None,
+            works: IDLE,
         });
         let number = index(number);
-        let slots = &self.slots;
-        self.groups[group].insert_unique(hash, number, |number| slots[*number as usize].hash);
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.groups[group].insert_unique(hash, number, |number| hasher.hash_one(&slots[*number as usize].key));
         number
     }
 
     /// Gives up a slot that nothing needs any more.
     fn vacate(&mut self, number: u32) {
         let slot = &self.slots[number as usize];
-        if slot.works.is_some() || slot.place != Place::Nowhere || slot.failures > 0 {
+        if slot.works() || slot.place != Place::Nowhere || slot.failures > 0 {
             return;
         }
         let gone = self.slots.remove(number as usize);
         let table = &mut self.groups[gone.key.group()];
-        if let Ok(entry) = table.find_entry(gone.hash, |slot| *slot == number) {
+        if let Ok(entry) = table.find_entry(self.hasher.hash_one(&gone.key), |slot| *slot == number) {
             entry.remove();
         }
         self.turns.leave(gone.tenant);
@@ -482,7 +498,7 @@ impl<K: Key> State<K> {
             return;
         }
         self.added[class as usize] += 1;
-        if slot.works.is_some() {
+        if slot.works() {
             slot.place = Place::Held;
             self.counts.held += 1;
         } else {
@@ -508,8 +524,8 @@ impl<K: Key> State<K> {
         Some(number)
     }
 
-    fn ticket(&mut self) -> u64 {
-        self.next_ticket += 1;
+    fn ticket(&mut self) -> u32 {
+        self.next_ticket = self.next_ticket.wrapping_add(1);
         self.next_ticket
     }
 }

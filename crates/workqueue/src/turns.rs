@@ -11,7 +11,7 @@ use crate::Class;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stand {
     pub(crate) number: u32,
-    pub(crate) ticket: u64,
+    pub(crate) ticket: u32,
 }
 
 /// A tenant that has had so many turns and still has something waiting is heavy, until it has nothing.
@@ -154,6 +154,10 @@ impl<T: Clone + Eq + Hash> Turns<T> {
                 (flow.in_line, flow.turns) = (false, 0);
                 continue;
             };
+            // Also because memory is slow: what is looked at now is there when its turn comes.
+            while flow.stands.front().is_some_and(|stand| !stands(stand)) {
+                flow.stands.pop_front();
+            }
             line.charge(heavy);
             line.waiting -= 1;
             flow.waiting -= 1;

@@ -180,7 +180,8 @@ fn it_connects_as_itself_serves_health_and_stops_on_a_signal() {
             get(&health, "/readyz").starts_with("HTTP/1.1 503 "),
             "its caches cannot be complete"
         );
-        assert!(get(&health, "/metrics").contains("\nworkqueue_depth{name=\"database\"} 0\n"));
+        let metrics = get(&health, "/metrics");
+        assert!(metrics.contains("\nworkqueue_depth{name=\"database\",priority=\"user_change\"} 0\n"));
         operator.signal(signal);
         operator.line_with("stopping");
         operator.line_with("stopped");

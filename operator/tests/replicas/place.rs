@@ -33,7 +33,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_mins(3);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 /// Until one of many has its children: an API server on two cores does some twenty a second.
-const A_DATABASE: Duration = Duration::from_millis(150);
+const A_DATABASE: Duration = Duration::from_millis(300);
 /// The API server may be stopped.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 

@@ -241,7 +241,7 @@ impl Replica {
                     .sum()
             };
             self.reconciles.1 = sum("database_operator_reconciliation_total{");
-            self.waiting = sum("workqueue_depth ");
+            self.waiting = sum("workqueue_depth{");
         }
     }
 }

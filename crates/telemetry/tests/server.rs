@@ -81,7 +81,10 @@ async fn metrics_come_in_the_format_of_prometheus_and_other_pages_do_not_exist()
     let answer = get(running.address, "/metrics").await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert!(answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
-    assert!(answer.contains("\nworkqueue_depth{name=\"database\",priority=\"resync\"} 0\n"), "{answer}");
+    assert!(
+        answer.contains("\nworkqueue_depth{name=\"database\",priority=\"resync\"} 0\n"),
+        "{answer}"
+    );
     assert!(get(running.address, "/").await.starts_with("HTTP/1.1 404 "));
 }
 

@@ -12,7 +12,7 @@ use http::{Request, Response};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioExecutor;
 use kube::client::retry::RetryPolicy;
 use kube::client::{Body, ConfigExt as _};
 use kube::{Client, Config};
@@ -30,9 +30,6 @@ const ASK: Duration = Duration::from_secs(2);
 /// The connection is dead when nothing that was sent, question or request, was acknowledged for so long. With one
 /// [`ASK`] before and one after it that stays below the 10 s in which a dead connection is to be noticed.
 const DEAD: Duration = Duration::from_secs(6);
-/// A connection that nobody uses for so long is closed: one that has brought a long list keeps half a megabyte. Longer
-/// than the pause between two renewals of a Lease.
-const IDLE: Duration = Duration::from_secs(20);
 /// Questions without an answer after which it is dead where the operating system has no such limit as [`DEAD`].
 const QUESTIONS: u32 = 3;
 
@@ -56,11 +53,7 @@ pub fn client(config: Config, counts: Option<&Requests>, throttle: Option<&Throt
     connector.set_read_timeout(config.read_timeout);
     connector.set_write_timeout(config.write_timeout);
     connector.set_reset_reader_on_write(config.reset_reader_on_write);
-    // With a timer: without one, idle connections go only when another one is asked for.
-    let http: Http<_, Body> = Http::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .build(connector);
+    let http: Http<_, Body> = Http::builder(TokioExecutor::new()).build(connector);
     let again = config
         .default_retry
         .then(|| RetryLayer::new(RetryPolicy::server_retry()));

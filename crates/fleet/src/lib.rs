@@ -1,8 +1,8 @@
 //! One member of the fleet at a real API server: the thin driver of [`sharding::protocol`].
 //!
 //! The core decides, this crate carries out. Read in this order: [`driver`] (the loop), [`handle`] (what the rest of
-//! the program sees), [`connection`] (how the API server is reached), [`throttle`] (what is done when that has too much), [`requests`] (one request, one answer), [`watch`]
-//! (how news come in), [`lease`] and [`shardmap`] (objects as data), [`answer`] (what an error means), `observe` (what is
+//! the program sees), [`connection`] (how the API server is reached), [`throttle`] (what is done when that has too much
+//! to do), [`requests`] (one request, one answer), [`watch`] (how news come in), [`lease`] and [`shardmap`] (objects as data), [`answer`] (what an error means), `observe` (what is
 //! counted).
 //!
 //! A crate of its own, not a module of `sharding`: the pure crates depend on that one and must not get a client with it.

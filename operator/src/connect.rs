@@ -68,17 +68,16 @@ pub(crate) async fn connect(
     context: Option<&str>,
     user_agent: &str,
 ) -> Result<Client, ConnectError> {
-    Ok(connect_as(kubeconfig, context, user_agent, None, None).await?.0)
+    Ok(connect_as(kubeconfig, context, user_agent, None).await?.0)
 }
 
-/// Like [`connect`], with what further clients of the same API server are made from. Requests are counted by `counts`, and
-/// slowed all at once by `throttle`, where there are such.
+/// Like [`connect`], with what further clients of the same API server are made from. Requests are counted by `counts`, if
+/// there are such, and wait together while the API server has too much to do.
 pub(crate) async fn connect_as(
     kubeconfig: Option<&Path>,
     context: Option<&str>,
     user_agent: &str,
     counts: Option<&Requests>,
-    throttle: Option<&Throttle>,
 ) -> Result<(Client, ClientConfig), ConnectError> {
     let mut config = client_config(kubeconfig, context).await?;
     // Names of members are checked, so this cannot fail for them.
@@ -86,7 +85,7 @@ pub(crate) async fn connect_as(
     config.headers.push((USER_AGENT, value));
     config.read_timeout = Some(SILENT_AT_MOST);
     let server = config.cluster_url.to_string();
-    let client = fleet::connection::client(config.clone(), counts, throttle)
+    let client = fleet::connection::client(config.clone(), counts, Some(&Throttle::default()))
         .map_err(|source| ConnectError::Client(Box::new(source)))?;
     check(&client, &server).await?;
     Ok((client, config))

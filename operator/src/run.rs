@@ -6,7 +6,6 @@ use std::process;
 use std::time::Duration;
 
 use engines::catalogue::Catalogue;
-use fleet::throttle::Throttle;
 use telemetry::{Format, Server, Telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -101,9 +100,9 @@ where
     F: Future<Output = Result<(), MemberError>>,
 {
     let user_agent = connect::user_agent(&config.member);
-    let (counts, throttle) = (&telemetry.metrics.requests, Throttle::default());
+    let counts = &telemetry.metrics.requests;
     let (kubeconfig, context) = (config.kubeconfig.as_deref(), config.context.as_deref());
-    let connect = connect::connect_as(kubeconfig, context, &user_agent, Some(counts), Some(&throttle));
+    let connect = connect::connect_as(kubeconfig, context, &user_agent, Some(counts));
     telemetry.health.set_ready(false, "waiting for the API server");
     let client = tokio::select! {
         client = connect => client?,

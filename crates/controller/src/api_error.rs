@@ -43,7 +43,7 @@ pub enum ApiError {
         /// The server's words.
         message: String,
     },
-    /// The server will never accept this (400, 422).
+    /// The server will never accept this (400, 405, 406, 413, 415, 422).
     #[error("{object}: refused: {message}")]
     Invalid {
         /// What was written.
@@ -82,7 +82,17 @@ pub enum ApiError {
         /// The server's words.
         message: String,
     },
-    /// Anything else: an outage until proven otherwise.
+    /// Any other status: an outage until proven otherwise.
+    #[error("{object}: the API server answered {code}: {message}")]
+    Failed {
+        /// What was asked for.
+        object: String,
+        /// HTTP status.
+        code: u16,
+        /// The server's words.
+        message: String,
+    },
+    /// No answer, or one that cannot be read: an outage, too.
     #[error("{object}: no answer that can be used")]
     Unknown {
         /// What was asked for.
@@ -96,7 +106,9 @@ impl ApiError {
     /// What it counts as.
     pub fn error_type(&self) -> ErrorType {
         match self {
-            Self::NotFound { .. } | Self::Unjudged { .. } | Self::Unknown { .. } => ErrorType::Transient,
+            Self::NotFound { .. } | Self::Unjudged { .. } | Self::Failed { .. } | Self::Unknown { .. } => {
+                ErrorType::Transient
+            }
             Self::AlreadyExists { .. } | Self::Conflict { .. } => ErrorType::Conflict,
             Self::NamespaceTerminating { .. } | Self::Forbidden { .. } => ErrorType::Quota,
             Self::Invalid { .. } => ErrorType::Permanent,
@@ -118,6 +130,7 @@ impl ApiError {
             | Self::Invalid { .. }
             | Self::Throttled { .. }
             | Self::Unjudged { .. }
+            | Self::Failed { .. }
             | Self::Unknown { .. } => false,
         }
     }
@@ -141,7 +154,9 @@ impl ApiError {
                 WriteOutcome::Refused
             }
             Self::Throttled { .. } => WriteOutcome::Throttled,
-            Self::NotFound { .. } | Self::Unjudged { .. } | Self::Unknown { .. } => WriteOutcome::Error,
+            Self::NotFound { .. } | Self::Unjudged { .. } | Self::Failed { .. } | Self::Unknown { .. } => {
+                WriteOutcome::Error
+            }
             Self::NotOwner { .. } => return None,
         })
     }
@@ -167,7 +182,7 @@ impl ApiError {
             409 => Self::Conflict { object, message },
             403 if cause("NamespaceTerminating") => Self::NamespaceTerminating { object },
             403 => Self::Forbidden { object, message },
-            400 | 422 => Self::Invalid { object, message },
+            400 | 405 | 406 | 413 | 415 | 422 => Self::Invalid { object, message },
             429 => {
                 let seconds = details.map_or(1, |details| details.retry_after_seconds.max(1));
                 Self::Throttled {
@@ -175,10 +190,7 @@ impl ApiError {
                     after: Duration::from_secs(u64::from(seconds)),
                 }
             }
-            _ => Self::Unknown {
-                object,
-                source: Box::new(error),
-            },
+            code => Self::Failed { object, code, message },
         }
     }
 }

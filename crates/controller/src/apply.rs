@@ -50,6 +50,7 @@ impl ApplyError {
                 | ApiError::NotOwner { .. }
                 | ApiError::Fenced { .. }
                 | ApiError::Unjudged { .. }
+                | ApiError::Failed { .. }
                 | ApiError::Unknown { .. },
             ) => false,
         }

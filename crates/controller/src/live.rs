@@ -10,6 +10,7 @@ use planner::action::Action;
 use planner::child::{Child, Children, Kind, database_of};
 use planner::deletion;
 use planner::intent::Salt;
+use planner::json::Json;
 use planner::kept::without_configuration;
 use planner::plan::{Desired, Observed, Plan, plan};
 use serde_json::Value;
@@ -42,8 +43,8 @@ pub async fn observe(
         let of_ours = ListParams::default().labels(names::BUCKET_LABEL);
         let request = Request::new(collection(group, version, plural, namespace)).list(&of_ours);
         let list: Value = exchange(client, plural, request).await?;
-        for object in list["items"].as_array().into_iter().flatten() {
-            if database_of(kind, object).as_deref() == Some(name)
+        for object in list["items"].as_array().into_iter().flatten().map(Json::from) {
+            if database_of(kind, &object).as_deref() == Some(name)
                 && let Ok((child, facts)) = Child::observe(kind, object)
             {
                 children.insert(child, facts);

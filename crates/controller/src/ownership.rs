@@ -74,10 +74,11 @@ impl Ownership {
         Arc::clone(&self.gate)
     }
 
-    /// Obeys until the fleet has no more orders. Once `stop` is true, it asks to leave, and gives up `patience` later.
+    /// Obeys until the fleet has no more orders. Once `stop` is true, it asks to leave; `patience` later it gives its Lease
+    /// back, whoever has taken over; and once more so long later it ends though it could not.
     pub async fn obey(mut self, mut orders: Orders, mut stop: watch::Receiver<bool>, patience: Duration) {
         let mut served = self.fleet.served();
-        let mut give_up_at = None;
+        let (mut give_up_at, mut gave_up) = (None, false);
         let mut strays_at = interval(strays::AGAIN);
         loop {
             if give_up_at.is_none() {
@@ -107,7 +108,12 @@ impl Ownership {
                     give_up_at = Some(Instant::now() + patience);
                     self.fleet.leave();
                 }
+                () = at(give_up_at), if gave_up => {
+                    tracing::error!("the API server does not take the Lease back; ending, and leaving it to run out");
+                    break;
+                }
                 () = at(give_up_at) => {
+                    gave_up = true;
                     tracing::warn!(seconds = patience.as_secs(), "nobody took over in time; leaving all the same");
                     give_up_at = Some(Instant::now() + patience);
                     self.fleet.give_up();

@@ -120,6 +120,7 @@ impl ReconcileError {
             | ApiError::Unjudged { .. }
             // The owner may first have to ask for an epoch that is newer than the object's.
             | ApiError::Fenced { .. }
+            | ApiError::Failed { .. }
             | ApiError::Unknown { .. } => Next::Retry,
         }
     }

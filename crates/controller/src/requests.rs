@@ -15,7 +15,9 @@ use kube::core::params::{
     DeleteParams, GetParams, Patch as KubePatch, PatchParams, PostParams, Preconditions, ValidationDirective,
 };
 use planner::child::{Child, ChildRef, Kind, Version};
+use planner::json::Json;
 use planner::plan::Subject;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sharding::Epoch;
@@ -60,19 +62,24 @@ impl Writer {
         collection(group, version, plural, &self.namespace)
     }
 
-    /// Every write goes this way.
-    async fn write<T: DeserializeOwned>(&self, object: &str, request: BuiltRequest) -> Result<T, ApiError> {
+    /// Every write goes this way. Answers the text of the answer.
+    async fn send(&self, object: &str, request: BuiltRequest) -> Result<String, ApiError> {
         if !self.permit.holds() {
             return Err(ApiError::NotOwner {
                 object: object.to_owned(),
             });
         }
-        exchange(&self.client, object, request).await
+        text(&self.client, object, request).await
+    }
+
+    async fn write<T: DeserializeOwned>(&self, object: &str, request: BuiltRequest) -> Result<T, ApiError> {
+        decoded(object, &self.send(object, request).await?)
     }
 
     async fn write_child(&self, child: &ChildRef, request: BuiltRequest) -> Answer {
-        let object: Value = self.write(&child.to_string(), request).await?;
-        observed(child, &object)
+        let object = child.to_string();
+        let text = self.send(&object, request).await?;
+        observed(child, decoded::<Json>(&object, &text)?)
     }
 
     /// The body with the fence of this writer, and with the label by which the API server finds what the fence is compared
@@ -145,11 +152,15 @@ impl Writer {
     /// not exist yet. `Conflict` if it has gone, or if one exists, whoever made it: an unforced apply without a version
     /// would merge our fields into it.
     pub async fn apply(&self, child: &ChildRef, body: &Value, known: Option<&str>) -> Answer {
-        let object = self.apply_object(child, body, known).await?;
-        observed(child, &object)
+        self.write_child(child, self.apply_request(child, body, known)).await
     }
 
     async fn apply_object(&self, child: &ChildRef, body: &Value, known: Option<&str>) -> Result<Value, ApiError> {
+        let request = self.apply_request(child, body, known);
+        self.write(&child.to_string(), request).await
+    }
+
+    fn apply_request(&self, child: &ChildRef, body: &Value, known: Option<&str>) -> BuiltRequest {
         let mut body = self.fenced(body);
         match known {
             Some(uid) => body["metadata"]["uid"] = json!(uid),
@@ -162,8 +173,7 @@ impl Writer {
             field_validation: Some(ValidationDirective::Strict),
             ..PatchParams::default()
         };
-        let request = Request::new(self.path(child.kind)).patch(&child.name, &parameters, &KubePatch::Apply(body));
-        self.write(&child.to_string(), request).await
+        Request::new(self.path(child.kind)).patch(&child.name, &parameters, &KubePatch::Apply(body))
     }
 
     /// Changes a few fields of the object with this uid.
@@ -307,14 +317,15 @@ impl Writer {
     }
 }
 
-/// How long an answer may take. The API server itself gives up after 60 s; by then a new try serves better.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// How long an answer may take, with waiting for the API server to have time ([`fleet::throttle::TRIES_FOR`]) and for its
+/// first byte ([`fleet::connection::ANSWER_BEGINS`]).
+const ANSWER_WITHIN: Duration = Duration::from_mins(1);
 
 /// Whom the API server names as the owner of what was there before the first apply to an object.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
 /// The facts of an object that was answered.
-fn observed(child: &ChildRef, object: &Value) -> Answer {
+fn observed<'a>(child: &ChildRef, object: impl Into<Json<'a>>) -> Answer {
     Child::observe(child.kind, object).map_err(|error| {
         let source = kube::Error::SerdeError(serde::de::Error::custom(error));
         ApiError::Unknown {
@@ -330,12 +341,21 @@ pub async fn exchange<T: DeserializeOwned>(
     object: &str,
     request: BuiltRequest,
 ) -> Result<T, ApiError> {
+    decoded(object, &text(client, object, request).await?)
+}
+
+async fn text(client: &Client, object: &str, request: BuiltRequest) -> Result<String, ApiError> {
     let request = request.map_err(|error| ApiError::of(object, kube::Error::BuildRequest(error)))?;
-    let answer = match tokio::time::timeout(ANSWER_WITHIN, client.request(request)).await {
+    let answer = match tokio::time::timeout(ANSWER_WITHIN, client.request_text(request)).await {
         Ok(answer) => answer,
         Err(late) => Err(kube::Error::Service(Box::new(late))),
     };
     answer.map_err(|error| ApiError::of(object, error))
+}
+
+/// Not by `kube`, which logs the whole text of an answer that it cannot decode: it may be a Secret.
+fn decoded<'a, T: Deserialize<'a>>(object: &str, text: &'a str) -> Result<T, ApiError> {
+    serde_json::from_str(text).map_err(|error| ApiError::of(object, kube::Error::SerdeError(error)))
 }
 
 fn managed() -> PatchParams {

@@ -11,6 +11,7 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::Resource;
 use kube::core::ObjectMeta;
 use planner::child::{Child, ChildRef, Kind, database_of};
+use planner::json::{Json, at, text};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 use sharding::Epoch;
@@ -41,11 +42,12 @@ impl<const K: usize> SeenChild<K> {
 
 impl<'de, const K: usize> Deserialize<'de> for SeenChild<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let object = Value::deserialize(deserializer)?;
-        let (child, facts) = Child::observe(Self::KIND, &object).map_err(de::Error::custom)?;
+        let object = Json::deserialize(deserializer)?;
+        let (meta, database) = (identity(&object), database_of(Self::KIND, &object));
+        let (child, facts) = Child::observe(Self::KIND, object).map_err(de::Error::custom)?;
         Ok(Self {
-            meta: identity(&object),
-            database: database_of(Self::KIND, &object),
+            meta,
+            database,
             child,
             facts,
         })
@@ -53,8 +55,8 @@ impl<'de, const K: usize> Deserialize<'de> for SeenChild<K> {
 }
 
 /// Identity of an object, as little as the watcher needs.
-fn identity(object: &Value) -> ObjectMeta {
-    let text = |field: &str| object["metadata"][field].as_str().map(str::to_owned);
+fn identity(object: &Json) -> ObjectMeta {
+    let text = |field: &str| text(object, &["metadata", field]).map(str::to_owned);
     ObjectMeta {
         name: text("name"),
         namespace: text("namespace"),
@@ -156,53 +158,47 @@ impl SeenDatabase {
 
 impl<'de> Deserialize<'de> for SeenDatabase {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut object = Value::deserialize(deserializer)?;
+        let object = Json::deserialize(deserializer)?;
+        let metadata = at(&object, &["metadata"]);
         let status = status(&object);
-        let mut metadata = object["metadata"].take();
-        if let Some(metadata) = metadata.as_object_mut() {
-            // The largest part by far, of which nothing is needed.
-            metadata.remove("managedFields");
-        }
-        let metadata: ObjectMeta = serde_json::from_value(metadata).map_err(de::Error::custom)?;
-        let spec = serde_path_to_error::deserialize(&object["spec"]).map_err(|error| UnreadableSpec {
+        let spec = serde_path_to_error::deserialize(part(&object, "spec")).map_err(|error| UnreadableSpec {
             field: format!("spec.{}", error.path()),
             error: error.inner().to_string(),
         });
-        let annotation = |name: &str| {
-            metadata
-                .annotations
-                .as_ref()
-                .and_then(|all| all.get(name))
-                .map(String::as_str)
-        };
-        let paused = annotation(names::PAUSED_ANNOTATION) == Some("true");
+        let annotation = |name: &str| text(metadata, &["annotations", name]);
         let stamped = annotation(names::FENCE_ANNOTATION).and_then(|fence| fence.parse::<Epoch>().ok());
         let reported = status.fence.and_then(|fence| u64::try_from(fence).ok()).map(Epoch);
+        let bucket = text(metadata, &["labels", names::BUCKET_LABEL]);
         Ok(Self {
             fence: stamped.max(reported),
+            paused: annotation(names::PAUSED_ANNOTATION) == Some("true"),
             spec,
             status,
-            paused,
             meta: ObjectMeta {
-                annotations: None,
-                labels: metadata.labels.map(|mut labels| {
-                    labels.retain(|name, _| name == names::BUCKET_LABEL);
-                    labels
-                }),
-                ..metadata
+                generation: at(metadata, &["generation"]).as_i64(),
+                deletion_timestamp: Option::deserialize(at(metadata, &["deletionTimestamp"]))
+                    .map_err(de::Error::custom)?,
+                finalizers: Option::deserialize(at(metadata, &["finalizers"])).map_err(de::Error::custom)?,
+                labels: bucket.map(|bucket| [(names::BUCKET_LABEL.to_owned(), bucket.to_owned())].into()),
+                ..identity(&object)
             },
         })
     }
 }
 
+/// A member of an object, as what types of ours are made of: `Json` makes no enums.
+fn part(object: &Json, name: &str) -> Value {
+    at(object, &[name]).into()
+}
+
 /// The status, leniently: one that cannot be read is written anew, and the log says so.
-fn status(object: &Value) -> DatabaseStatus {
-    let status = &object["status"];
+fn status(object: &Json) -> DatabaseStatus {
+    let status = part(object, "status");
     if status.is_null() {
         return DatabaseStatus::default();
     }
     serde_path_to_error::deserialize(status).unwrap_or_else(|error| {
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let name = text(object, &["metadata", "name"]).unwrap_or_default();
         tracing::warn!(database = name, %error, "a status cannot be read, and is written anew");
         DatabaseStatus::default()
     })

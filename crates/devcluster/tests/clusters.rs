@@ -7,6 +7,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use devcluster::skip;
 use serde_json::Value;
@@ -62,6 +64,20 @@ impl Bench {
             output.status
         );
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The output of a command that succeeds once every kube-proxy has heard what the API server already tells: until
+    /// then a Service refuses connections.
+    fn text_at_last(&self, line: &str) -> String {
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while Instant::now() < deadline {
+            let output = self.run(line);
+            if output.status.success() {
+                return String::from_utf8(output.stdout).unwrap();
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+        self.text(line)
     }
 
     fn json(&self, line: &str) -> Value {
@@ -270,7 +286,7 @@ fn a_component_that_dies_is_reported_with_its_last_lines() {
             .unwrap()
             .success()
     );
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let degraded = loop {
         let output = bench.run("status -o json");
         let status: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -319,10 +335,10 @@ fn a_real_node_runs_an_engine_on_a_volume_and_leaves_nothing_behind() {
     );
     // By the Service's address and by the pod's own, from where an operator under test would run.
     let address = bench.text("exec -- kubectl get service engine -o jsonpath={.spec.clusterIP}");
-    let reached = bench.run(&format!("exec -- bash -c exec\t3<>/dev/tcp/{}/6379", address.trim()));
-    assert!(reached.status.success(), "{}", String::from_utf8_lossy(&reached.stderr));
-    // By name, from inside the pod.
-    let by_name = bench.text("exec -- kubectl exec engine -- redis-cli -h engine.default.svc.cluster.local get key");
+    bench.text_at_last(&format!("exec -- bash -c exec\t3<>/dev/tcp/{}/6379", address.trim()));
+    // By name, from inside the pod: there it is the node's kube-proxy whose rules count.
+    let by_name =
+        bench.text_at_last("exec -- kubectl exec engine -- redis-cli -h engine.default.svc.cluster.local get key");
     assert_eq!(by_name.trim(), "value");
     let claim = bench.text("exec -- kubectl get pvc data -o jsonpath={.status.phase}");
     assert_eq!(claim, "Bound");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -18,10 +18,10 @@ use kube::client::{Body, ConfigExt as _};
 use kube::{Client, Config};
 use telemetry::Requests;
 use telemetry::label::{AnswerCode, Method};
-use tower::filter::AsyncFilterLayer;
 use tower::layer::layer_fn;
-use tower::retry::RetryLayer;
-use tower::{Service, ServiceBuilder};
+use tower::retry::{Policy, RetryLayer};
+use tower::timeout::TimeoutLayer;
+use tower::{BoxError, Service, ServiceBuilder};
 
 use crate::throttle::Throttle;
 
@@ -32,6 +32,10 @@ const ASK: Duration = Duration::from_secs(2);
 const DEAD: Duration = Duration::from_secs(6);
 /// Questions without an answer after which it is dead where the operating system has no such limit as [`DEAD`].
 const QUESTIONS: u32 = 3;
+
+/// From sending a request until the status of its answer is here, also of a watch. The API server itself gives up after
+/// 60 s; by then a new try serves better.
+pub const ANSWER_BEGINS: Duration = Duration::from_secs(30);
 
 /// A client like that of `kube`, with a limit on how long a connection can be dead without being noticed.
 ///
@@ -54,9 +58,7 @@ pub fn client(config: Config, counts: Option<&Requests>, throttle: Option<&Throt
     connector.set_write_timeout(config.write_timeout);
     connector.set_reset_reader_on_write(config.reset_reader_on_write);
     let http: Http<_, Body> = Http::builder(TokioExecutor::new()).build(connector);
-    let again = config
-        .default_retry
-        .then(|| RetryLayer::new(RetryPolicy::server_retry()));
+    let again = config.default_retry.then(|| RetryLayer::new(Brief::default()));
     let counted = counts.cloned().map(|counts| {
         layer_fn(move |inner| Counted {
             inner,
@@ -66,14 +68,38 @@ pub fn client(config: Config, counts: Option<&Requests>, throttle: Option<&Throt
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(again)
-        .option_layer(throttle.cloned().map(RetryLayer::new))
-        .option_layer(throttle.cloned().map(AsyncFilterLayer::new))
+        .option_layer(throttle.cloned())
+        .layer(TimeoutLayer::new(ANSWER_BEGINS))
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .option_layer(counted)
-        .map_err(tower::BoxError::from)
+        .map_err(BoxError::from)
         .service(http);
     Ok(Client::new(service, config.default_namespace.clone()))
+}
+
+/// An API server that is away for a moment (503, 504) is asked again a few times before anybody hears of it. One that has
+/// too much to do (429) is a matter of [`Throttle`].
+#[derive(Clone, Default)]
+struct Brief(RetryPolicy);
+
+impl<B> Policy<Request<Body>, Response<B>, BoxError> for Brief {
+    type Future = tokio::time::Sleep;
+
+    fn retry(
+        &mut self,
+        request: &mut Request<Body>,
+        answer: &mut Result<Response<B>, BoxError>,
+    ) -> Option<tokio::time::Sleep> {
+        let throttled = answer
+            .as_ref()
+            .is_ok_and(|answer| answer.status() == StatusCode::TOO_MANY_REQUESTS);
+        if throttled { None } else { self.0.retry(request, answer) }
+    }
+
+    fn clone_request(&mut self, request: &Request<Body>) -> Option<Request<Body>> {
+        Policy::<_, Response<B>, _>::clone_request(&mut self.0, request)
+    }
 }
 
 /// Counts each request when it is answered, or fails.

@@ -109,7 +109,7 @@ impl Driver {
         tracing::info!(incarnation = %member, %timings, "joining the fleet");
         self.watch();
         loop {
-            let event = self.next().await;
+            let event = self.next().await?;
             if let Some(exit) = self.step(&event).await? {
                 tracing::info!(incarnation = %self.config.me, ?exit, "leaving the fleet");
                 return Ok(exit);
@@ -126,7 +126,7 @@ impl Driver {
         self.tasks.spawn(watches::map(clients, config, events));
     }
 
-    async fn next(&mut self) -> Event {
+    async fn next(&mut self) -> Result<Event, Abandoned> {
         loop {
             let now = (self.clocks.boot)();
             // Also when there is always something else to do; and first of all.
@@ -135,17 +135,22 @@ impl Driver {
                 .min(due)
                 .saturating_sub(now);
             if wait == 0 {
-                return self.tick(now);
+                return Ok(self.tick(now));
             }
-            match tokio::time::timeout(Duration::from_millis(wait), self.events.recv()).await {
-                Ok(Some(Told::Event(event))) => return event,
+            let told = tokio::select! {
+                biased;
+                () = self.orders.closed() => return Err(Abandoned),
+                told = tokio::time::timeout(Duration::from_millis(wait), self.events.recv()) => told,
+            };
+            match told {
+                Ok(Some(Told::Event(event))) => return Ok(event),
                 Ok(Some(Told::Idle(drain, bucket))) if self.draining.get(&bucket) == Some(&drain) => {
-                    return Event::Idle(bucket);
+                    return Ok(Event::Idle(bucket));
                 }
                 // It was taken up again meanwhile.
                 Ok(Some(Told::Idle(..))) => {}
                 // None cannot be: the driver itself holds a sender.
-                Ok(None) | Err(_) => return self.tick((self.clocks.boot)()),
+                Ok(None) | Err(_) => return Ok(self.tick((self.clocks.boot)())),
             }
         }
     }

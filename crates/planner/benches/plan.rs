@@ -70,8 +70,8 @@ fn plans(criterion: &mut Criterion) {
     let text = object.to_string();
     criterion.bench_function("decode-and-observe/stateful-set", |bencher| {
         bencher.iter(|| {
-            let object = serde_json::from_str(black_box(&text)).expect("it is JSON");
-            Child::observe(Kind::StatefulSet, &object)
+            let object: planner::json::Json = serde_json::from_str(black_box(&text)).expect("it is JSON");
+            Child::observe(Kind::StatefulSet, object)
         });
     });
 }

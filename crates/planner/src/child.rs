@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use api::names;
-use serde_json::Value;
 use sharding::Epoch;
 
+use crate::json::{Json, at, items, text};
 use crate::owned::{self, OwnedDigest};
 
 /// The kinds of objects that are made for a Database.
@@ -129,7 +129,7 @@ pub struct Child {
     pub marks: Marks,
     /// Digest of the fields that we own, if we ever applied it.
     pub owned: Option<OwnedDigest>,
-    /// JSON pointers of what others put where it changes our meaning ([`owned::intruders`]).
+    /// JSON pointers of what others put where it changes our meaning (`owned::intruders`).
     pub intruders: Vec<String>,
     /// What is particular to its kind.
     pub facts: Facts,
@@ -252,33 +252,32 @@ pub struct ObserveError {
 impl Child {
     /// Takes the facts of an object. Total over whatever the API server can send; only an object without a name, uid
     /// or version is refused.
-    pub fn observe(kind: Kind, object: &Value) -> Result<(ChildRef, Self), ObserveError> {
-        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        let required = |pointer: &str, field| {
-            text(pointer).ok_or(ObserveError {
+    pub fn observe<'a>(kind: Kind, object: impl Into<Json<'a>>) -> Result<(ChildRef, Self), ObserveError> {
+        let object = &object.into();
+        let metadata = at(object, &["metadata"]);
+        let required = |name: &str, field| {
+            text(metadata, &[name]).map(str::to_owned).ok_or(ObserveError {
                 kind: kind.name(),
                 field,
             })
         };
         let child = Self {
-            uid: required("/metadata/uid", "metadata.uid")?,
-            resource_version: required("/metadata/resourceVersion", "metadata.resourceVersion")?,
+            uid: required("uid", "metadata.uid")?,
+            resource_version: required("resourceVersion", "metadata.resourceVersion")?,
             controller: controller(object)
-                .and_then(|owner| owner["uid"].as_str())
+                .and_then(|owner| text(owner, &["uid"]))
                 .map(str::to_owned),
-            fence: object["metadata"]["annotations"][names::FENCE_ANNOTATION]
-                .as_str()
-                .and_then(|text| text.parse().ok()),
-            deleting: text("/metadata/deletionTimestamp").is_some(),
-            marks: Marks::of(object),
-            owned: owned::digest_of_live(object),
+            fence: text(metadata, &["annotations", names::FENCE_ANNOTATION]).and_then(|text| text.parse().ok()),
+            deleting: text(metadata, &["deletionTimestamp"]).is_some(),
+            marks: Marks::of(metadata),
+            owned: owned::digest_of_seen(object),
             intruders: owned::intruders(kind, object),
             facts: facts(kind, object),
         };
         Ok((
             ChildRef {
                 kind,
-                name: required("/metadata/name", "metadata.name")?,
+                name: required("name", "metadata.name")?,
             },
             child,
         ))
@@ -301,9 +300,10 @@ impl Child {
 }
 
 impl Marks {
-    fn of(object: &Value) -> Self {
-        let label = |name: &str| object["metadata"]["labels"][name].as_str().map(str::to_owned);
-        let annotation = |name: &str| object["metadata"]["annotations"][name].as_str().map(str::to_owned);
+    fn of(metadata: &Json) -> Self {
+        let (labels, annotations) = (at(metadata, &["labels"]), at(metadata, &["annotations"]));
+        let label = |name: &str| text(labels, &[name]).map(str::to_owned);
+        let annotation = |name: &str| text(annotations, &[name]).map(str::to_owned);
         Self {
             managed_by: label(names::MANAGED_BY_LABEL),
             database: label(names::DATABASE_LABEL),
@@ -320,20 +320,22 @@ impl Marks {
     }
 }
 
-fn controller(object: &Value) -> Option<&Value> {
-    let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
-    owners.iter().find(|owner| owner["controller"] == true)
+fn controller<'a>(object: &'a Json<'_>) -> Option<&'a Json<'a>> {
+    let owners = items(object, &["metadata", "ownerReferences"]);
+    owners
+        .iter()
+        .find(|owner| at(owner, &["controller"]).as_bool() == Some(true))
 }
 
 /// Name of the Database that an object belongs to. The owner reference and the fixed names of what has none come
 /// before the label, because a label that somebody edits must not hide the object from its Database.
-pub fn database_of(kind: Kind, object: &Value) -> Option<String> {
-    let name = object["metadata"]["name"].as_str()?;
+pub fn database_of(kind: Kind, object: &Json) -> Option<String> {
+    let name = text(object, &["metadata", "name"])?;
     let owner = controller(object);
     let owned_by = |owner_kind| {
         owner
-            .filter(|owner| owner["kind"] == owner_kind)
-            .and_then(|owner| owner["name"].as_str())
+            .filter(|owner| text(owner, &["kind"]) == Some(owner_kind))
+            .and_then(|owner| text(owner, &["name"]))
     };
     let by_name = match kind {
         Kind::Secret => name.strip_suffix("-admin"),
@@ -347,7 +349,7 @@ pub fn database_of(kind: Kind, object: &Value) -> Option<String> {
     // A StatefulSet keeps revisions of its own, which carry the labels of its template: they are not accepted specs.
     let by_label = || {
         (kind != Kind::ControllerRevision)
-            .then(|| object["metadata"]["labels"][names::DATABASE_LABEL].as_str())
+            .then(|| text(object, &["metadata", "labels", names::DATABASE_LABEL]))
             .flatten()
     };
     owned_by(names::KIND).or(by_name).or_else(by_label).map(str::to_owned)
@@ -359,81 +361,79 @@ fn of_stateful_set(name: &str) -> Option<&str> {
     generation.parse::<u32>().ok().map(|_| database)
 }
 
-fn facts(kind: Kind, object: &Value) -> Facts {
-    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-    let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64).unwrap_or_default();
+fn facts(kind: Kind, object: &Json) -> Facts {
+    let owned_text = |path: &[&str]| text(object, path).map(str::to_owned);
+    let number = |path: &[&str]| at(object, path).as_i64().unwrap_or_default();
     match kind {
         Kind::ServiceAccount | Kind::Service | Kind::Secret | Kind::ConfigMap => Facts::Plain,
         Kind::ControllerRevision => Facts::Revision {
-            number: number("/revision"),
-            spec: owned::digest_of_value(object.pointer("/data/spec").unwrap_or(&Value::Null)),
+            number: number(&["revision"]),
+            spec: owned::digest_of_part(at(object, &["data", "spec"])),
         },
         Kind::PersistentVolumeClaim => Facts::Claim(ClaimFacts {
-            requested: text("/spec/resources/requests/storage"),
-            capacity: text("/status/capacity/storage"),
-            phase: text("/status/phase"),
+            requested: owned_text(&["spec", "resources", "requests", "storage"]),
+            capacity: owned_text(&["status", "capacity", "storage"]),
+            phase: owned_text(&["status", "phase"]),
         }),
         Kind::StatefulSet => Facts::StatefulSet {
-            generation: number("/metadata/generation"),
-            observed_generation: number("/status/observedGeneration"),
-            template_storage: text("/spec/volumeClaimTemplates/0/spec/resources/requests/storage"),
+            generation: number(&["metadata", "generation"]),
+            observed_generation: number(&["status", "observedGeneration"]),
+            template_storage: items(object, &["spec", "volumeClaimTemplates"])
+                .first()
+                .and_then(|claim| text(claim, &["spec", "resources", "requests", "storage"]))
+                .map(str::to_owned),
         },
         Kind::Pod => Facts::Pod(pod(object)),
     }
 }
 
-fn pod(object: &Value) -> PodFacts {
-    let list = |pointer: &str| {
-        object
-            .pointer(pointer)
-            .and_then(Value::as_array)
-            .map_or(&[][..], Vec::as_slice)
-    };
+fn pod(object: &Json) -> PodFacts {
+    let status = at(object, &["status"]);
     let condition = |name: &str| {
-        list("/status/conditions")
+        items(status, &["conditions"])
             .iter()
-            .find(|condition| condition["type"] == name)
+            .find(|condition| text(condition, &["type"]) == Some(name))
     };
-    let database = list("/status/containerStatuses")
-        .iter()
-        .find(|status| status["name"] == "database");
-    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let is = |condition: &Json, wanted: &str| text(condition, &["status"]) == Some(wanted);
+    let is_database = |container: &&Json| text(container, &["name"]) == Some("database");
+    let database = items(status, &["containerStatuses"]).iter().find(is_database);
+    let said = |value: &Json, name: &str| text(value, &[name]).filter(|text| !text.is_empty()).map(str::to_owned);
     PodFacts {
-        ready: condition("Ready").is_some_and(|condition| condition["status"] == "True"),
-        ended: matches!(object["status"]["phase"].as_str(), Some("Succeeded" | "Failed")),
-        image: list("/spec/containers")
+        ready: condition("Ready").is_some_and(|condition| is(condition, "True")),
+        ended: matches!(text(status, &["phase"]), Some("Succeeded" | "Failed")),
+        image: items(object, &["spec", "containers"])
             .iter()
-            .find(|c| c["name"] == "database")
-            .and_then(|c| text(&c["image"])),
-        image_id: database.and_then(|status| text(&status["imageID"])),
+            .find(is_database)
+            .and_then(|container| said(container, "image")),
+        image_id: database.and_then(|status| said(status, "imageID")),
         unschedulable: condition("PodScheduled")
-            .filter(|condition| condition["status"] == "False")
-            .and_then(|condition| text(&condition["message"])),
-        trouble: list("/status/initContainerStatuses")
+            .filter(|condition| is(condition, "False"))
+            .and_then(|condition| said(condition, "message")),
+        trouble: items(status, &["initContainerStatuses"])
             .iter()
-            .chain(list("/status/containerStatuses"))
+            .chain(items(status, &["containerStatuses"]))
             .find_map(trouble),
     }
 }
 
 /// What keeps a container from running. Its last end says more than the back-off that follows it.
-fn trouble(status: &Value) -> Option<Trouble> {
-    let of = |state: &Value| {
+fn trouble(status: &Json) -> Option<Trouble> {
+    let said = |value: &Json, name: &str| text(value, &[name]).map(str::to_owned);
+    let of = |state: &Json| {
         state.is_object().then(|| Trouble {
-            container: status["name"].as_str().unwrap_or_default().to_owned(),
-            reason: state["reason"].as_str().unwrap_or("Unknown").to_owned(),
-            message: state["message"].as_str().unwrap_or_default().trim().to_owned(),
+            container: said(status, "name").unwrap_or_default(),
+            reason: said(state, "reason").unwrap_or_else(|| "Unknown".to_owned()),
+            message: text(state, &["message"]).unwrap_or_default().trim().to_owned(),
         })
     };
-    let failed = |state: &Value| of(state).filter(|_| state["exitCode"] != 0);
-    let waiting = &status["state"]["waiting"];
-    if let Some(now) = failed(&status["state"]["terminated"]) {
+    let failed = |state: &Json| of(state).filter(|_| at(state, &["exitCode"]).as_i64() != Some(0));
+    if let Some(now) = failed(at(status, &["state", "terminated"])) {
         return Some(now);
     }
     // A container that is only being started waits too; that is no trouble.
-    let waits =
-        of(waiting).filter(|waits| !matches!(waits.reason.as_str(), "ContainerCreating" | "PodInitializing"))?;
-    Some(failed(&status["lastState"]["terminated"]).unwrap_or(waits))
+    let waits = of(at(status, &["state", "waiting"]))
+        .filter(|waits| !matches!(waits.reason.as_str(), "ContainerCreating" | "PodInitializing"))?;
+    Some(failed(at(status, &["lastState", "terminated"])).unwrap_or(waits))
 }
 
 #[cfg(test)]

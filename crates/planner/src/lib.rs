@@ -13,6 +13,7 @@ pub mod bodies;
 pub mod child;
 pub mod deletion;
 pub mod intent;
+pub mod json;
 pub mod kept;
 pub mod marks;
 pub mod owned;

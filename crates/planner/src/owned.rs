@@ -13,10 +13,11 @@
 //! Left out of both sides: the identity of the object, and the fence, which changes with each handover.
 
 use api::names::{FENCE_ANNOTATION, FIELD_MANAGER};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::child::Kind;
+use crate::json::{Json, at, get, items, text};
 
 /// Hash of the fields that one manager owns of one object (xxh3-128 of their canonical form).
 ///
@@ -25,59 +26,66 @@ use crate::child::Kind;
 pub struct OwnedDigest(u128);
 
 /// Digest of what we own of a live object, or `None` if we never applied it (or somebody took all of it).
-pub fn digest_of_live(object: &Value) -> Option<OwnedDigest> {
+pub fn digest_of_live<'a>(object: impl Into<Json<'a>>) -> Option<OwnedDigest> {
+    digest_of_seen(&object.into())
+}
+
+/// The same, of one that is still needed.
+pub(crate) fn digest_of_seen(object: &Json) -> Option<OwnedDigest> {
     let fields = our_fields(object)?;
-    let others: Vec<&Value> = entries(object)
+    let others: Vec<&Json> = entries(object)
+        .iter()
         .filter(|entry| !is_ours_entry(entry))
-        .map(|entry| &entry["fieldsV1"])
+        .map(|entry| at(entry, &["fieldsV1"]))
         .collect();
     Some(digest(project(object, fields, &others)))
 }
 
 /// Digest of an apply body.
 pub fn digest_of_body(body: &Value) -> OwnedDigest {
+    let body = Json::from(body);
     let identity = ["name", "namespace", "uid", "resourceVersion"];
-    let body = members(
-        body,
+    digest(members(
+        &body,
         |name| !["apiVersion", "kind"].contains(&name),
         |name, value| match name {
             "metadata" => members(value, |name| !identity.contains(&name), |_, value| Part::Whole(value)),
             _ => Part::Whole(value),
         },
-    );
-    digest(body)
+    ))
 }
 
 /// Digest of any value in canonical form: key order, and the order of lists of objects, do not count.
-pub fn digest_of_value(value: &Value) -> OwnedDigest {
+pub fn digest_of_value<'a>(value: impl Into<Json<'a>>) -> OwnedDigest {
+    digest(Part::Whole(&value.into()))
+}
+
+/// The same, of one that is still needed.
+pub(crate) fn digest_of_part(value: &Json) -> OwnedDigest {
     digest(Part::Whole(value))
 }
 
 /// The entries of `managedFields`.
-fn entries(object: &Value) -> impl Iterator<Item = &Value> {
-    object
-        .pointer("/metadata/managedFields")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
+fn entries<'a>(object: &'a Json<'_>) -> &'a [Json<'a>] {
+    items(object, &["metadata", "managedFields"])
 }
 
 /// Whether an entry is of our own apply to the object itself (not to a subresource).
-fn is_ours_entry(entry: &Value) -> bool {
-    entry["manager"] == FIELD_MANAGER
-        && entry["operation"] == "Apply"
-        && entry.get("subresource").is_none_or(|subresource| subresource == "")
+fn is_ours_entry(entry: &Json) -> bool {
+    text(entry, &["manager"]) == Some(FIELD_MANAGER)
+        && text(entry, &["operation"]) == Some("Apply")
+        && get(entry, "subresource").is_none_or(|subresource| subresource.as_str() == Some(""))
 }
 
 /// The `FieldsV1` tree of our own apply.
-fn our_fields(object: &Value) -> Option<&Value> {
-    entries(object).find(|entry| is_ours_entry(entry))?.get("fieldsV1")
+fn our_fields<'a>(object: &'a Json<'_>) -> Option<&'a Json<'a>> {
+    get(entries(object).iter().find(|entry| is_ours_entry(entry))?, "fieldsV1")
 }
 
 /// A value cut down to a part of it, without a copy.
 enum Part<'a> {
     /// All of it.
-    Whole(&'a Value),
+    Whole(&'a Json<'a>),
     /// Members of an object.
     Members(Vec<(&'a str, Part<'a>)>),
     /// Items of a list.
@@ -95,33 +103,36 @@ impl Part<'_> {
 }
 
 /// The members of `value` that are wanted, each cut down; all of it, if it is no object.
-fn members<'a>(value: &'a Value, wanted: impl Fn(&str) -> bool, cut: impl Fn(&str, &'a Value) -> Part<'a>) -> Part<'a> {
-    let Value::Object(object) = value else {
+fn members<'a>(
+    value: &'a Json<'a>,
+    wanted: impl Fn(&str) -> bool,
+    cut: impl Fn(&str, &'a Json<'a>) -> Part<'a>,
+) -> Part<'a> {
+    let Json::Object(object) = value else {
         return Part::Whole(value);
     };
     let kept = object.iter().filter(|(name, _)| wanted(name));
-    Part::Members(kept.map(|(name, value)| (name.as_str(), cut(name, value))).collect())
+    Part::Members(kept.map(|(name, value)| (name, cut(name, value))).collect())
 }
 
 /// Keeps of `value` what the `FieldsV1` tree names. A leaf (`{}`) keeps everything below it that `others`, the trees of
 /// other managers, do not name: an empty map that we applied (`emptyDir: {}`) is a leaf too, and what they add into it
 /// is theirs.
-fn project<'a>(value: &'a Value, fields: &'a Value, others: &[&Value]) -> Part<'a> {
-    let Some(fields) = fields.as_object().filter(|fields| !fields.is_empty()) else {
+fn project<'a>(value: &'a Json<'a>, fields: &'a Json<'a>, others: &[&Json]) -> Part<'a> {
+    let Some(fields) = fields.iter_object().filter(|_| !is_leaf(fields)) else {
         return without(value, others);
     };
-    let below = |key: &str| -> Vec<&Value> { others.iter().filter_map(|other| other.get(key)).collect() };
+    let below = |key: &str| -> Vec<&Json> { others.iter().filter_map(|other| get(other, key)).collect() };
     match value {
-        Value::Object(object) => Part::Members(
+        Json::Object(object) => Part::Members(
             fields
-                .iter()
                 .filter_map(|(field, ours)| {
                     let name = field.strip_prefix("f:")?;
                     Some((name, project(object.get(name)?, ours, &below(field))))
                 })
                 .collect(),
         ),
-        Value::Array(items) => {
+        Json::Array(items) => {
             let keys = Keys::of(fields);
             let selected = items.iter().filter_map(|item| Some((item, keys.select(item)?)));
             Part::Items(
@@ -134,49 +145,64 @@ fn project<'a>(value: &'a Value, fields: &'a Value, others: &[&Value]) -> Part<'
     }
 }
 
+/// Whether a `FieldsV1` tree has nothing below.
+fn is_leaf(fields: &Json) -> bool {
+    fields.iter_object().is_some_and(|mut below| below.next().is_none())
+}
+
 /// `value` without the members that `others` name. What they own as a whole, as we do, stays.
-fn without<'a>(value: &'a Value, others: &[&Value]) -> Part<'a> {
+fn without<'a>(value: &'a Json<'a>, others: &[&Json]) -> Part<'a> {
     if others.is_empty() {
         return Part::Whole(value);
     }
-    let theirs = |name: &str| others.iter().any(|other| other.get(format!("f:{name}")).is_some());
+    let theirs = |name: &str| others.iter().any(|other| get(other, &format!("f:{name}")).is_some());
     members(value, |name| !theirs(name), |_, value| Part::Whole(value))
 }
 
 /// The keys of a list in a `FieldsV1` tree, each with the tree below it.
-struct Keys<'a>(Vec<(&'a str, Key, &'a Value)>);
+struct Keys<'a>(Vec<(&'a str, Key<'a>, &'a Json<'a>)>);
 
 /// What selects items of a list: `k:{"name":"x"}` by the members of an object, `v:"x"` by value.
-enum Key {
-    Members(Map<String, Value>),
-    Value(Value),
+enum Key<'a> {
+    Members(Json<'a>),
+    Value(Json<'a>),
 }
 
 impl<'a> Keys<'a> {
-    fn of(fields: &'a Map<String, Value>) -> Self {
-        let read = |key: &str| match key.split_at_checked(2)? {
+    fn of(fields: impl Iterator<Item = (&'a str, &'a Json<'a>)>) -> Self {
+        let read = |key: &'a str| match key.split_at_checked(2)? {
             ("k:", members) => Some(Key::Members(serde_json::from_str(members).ok()?)),
             ("v:", value) => Some(Key::Value(serde_json::from_str(value).ok()?)),
             _ => None,
         };
         Self(
             fields
-                .iter()
-                .filter_map(|(key, below)| Some((key.as_str(), read(key)?, below)))
+                .filter_map(|(key, below)| Some((key, read(key)?, below)))
                 .collect(),
         )
     }
 
     /// The key that selects this item, and the tree below it.
-    fn select(&self, item: &Value) -> Option<(&'a str, &'a Value)> {
+    fn select(&self, item: &Json) -> Option<(&'a str, &'a Json<'a>)> {
         let matches = |key: &Key| match key {
-            Key::Members(members) => members.iter().all(|(name, value)| item.get(name) == Some(value)),
-            Key::Value(value) => item == value,
+            Key::Members(members) => members.iter_object().is_some_and(|mut members| {
+                members.all(|(name, value)| get(item, name).is_some_and(|has| same(has, value)))
+            }),
+            Key::Value(value) => same(item, value),
         };
         self.0
             .iter()
             .find(|(_, key, _)| matches(key))
             .map(|(text, _, below)| (*text, *below))
+    }
+}
+
+/// Whether two scalars are equal. A number counts as the same whatever it was read from, where `Json` tells `5` that was
+/// text from `5` that was a signed integer.
+fn same(one: &Json, other: &Json) -> bool {
+    match (one, other) {
+        (Json::Number(one), Json::Number(other)) => (one.as_i64(), one.as_f64()) == (other.as_i64(), other.as_f64()),
+        _ => one == other,
     }
 }
 
@@ -205,7 +231,7 @@ fn leave_out_fence(object: &mut Part) {
 /// Changes the member of this name, if there is one.
 fn change(object: &mut Part, name: &str, with: impl FnOnce(&mut Part)) {
     if let Part::Whole(whole) = object
-        && whole.get(name).is_some()
+        && get(whole, name).is_some()
     {
         *object = members(whole, |_| true, |_, value| Part::Whole(value));
     }
@@ -226,24 +252,18 @@ fn write(part: &Part, into: &mut Vec<u8>) {
     }
 }
 
-fn write_value(value: &Value, into: &mut Vec<u8>) {
+fn write_value(value: &Json, into: &mut Vec<u8>) {
     match value {
-        Value::Null => into.push(b'n'),
-        Value::Bool(flag) => into.push(if *flag { b't' } else { b'f' }),
-        Value::Number(number) => {
+        Json::Null => into.push(b'n'),
+        Json::Bool(flag) => into.push(if *flag { b't' } else { b'f' }),
+        Json::Number(number) => {
             into.push(b'#');
             into.extend_from_slice(number.to_string().as_bytes());
             into.push(b';');
         }
-        Value::String(text) => sized(b's', text, into),
-        Value::Array(items) => write_items(items, Value::is_object, write_value, into),
-        Value::Object(object) => {
-            write_members(
-                object.iter().map(|(name, value)| (name.as_str(), value)).collect(),
-                write_value,
-                into,
-            );
-        }
+        Json::Str(text) => sized(b's', text, into),
+        Json::Array(items) => write_items(items, Json::is_object, write_value, into),
+        Json::Object(object) => write_members(object.iter().collect(), write_value, into),
     }
 }
 
@@ -293,46 +313,41 @@ const GUARDED_LISTS: [&str; 5] = ["env", "envFrom", "volumeMounts", "volumeDevic
 
 /// JSON pointers of items that others added to guarded lists, last item first, so that removing them one after the
 /// other keeps the pointers true.
-pub fn intruders(kind: Kind, object: &Value) -> Vec<String> {
+pub(crate) fn intruders(kind: Kind, object: &Json) -> Vec<String> {
     let Some(fields) = our_fields(object) else {
         return Vec::new();
     };
     let mut found = Vec::new();
-    let mut guard = |owner: &Value, owner_fields: &Value, pointer: &str| {
+    let mut guard = |owner: &Json, owner_fields: &Json, pointer: &str| {
         for list in GUARDED_LISTS {
-            let Some(items) = owner.get(list).and_then(Value::as_array) else {
-                continue;
-            };
-            // An empty tree means that the whole (atomic) list is ours.
-            let ours = owner_fields.get(format!("f:{list}")).and_then(Value::as_object);
-            if ours.is_some_and(Map::is_empty) {
+            let all = items(owner, &[list]);
+            if all.is_empty() {
                 continue;
             }
-            let keys = ours.map(Keys::of);
+            // An empty tree means that the whole (atomic) list is ours.
+            let ours = at(owner_fields, &[&format!("f:{list}")]);
+            if is_leaf(ours) {
+                continue;
+            }
+            let keys = ours.iter_object().map(Keys::of);
             let is_ours = |item| keys.as_ref().is_some_and(|keys| keys.select(item).is_some());
-            for (index, _) in items.iter().enumerate().rev().filter(|(_, item)| !is_ours(item)) {
+            for (index, _) in all.iter().enumerate().rev().filter(|(_, item)| !is_ours(item)) {
                 found.push(format!("{pointer}/{list}/{index}"));
             }
         }
     };
     if kind == Kind::Service {
-        guard(&object["spec"], fields.get("f:spec").unwrap_or(&Value::Null), "/spec");
+        guard(at(object, &["spec"]), at(fields, &["f:spec"]), "/spec");
     }
     for list in ["containers", "initContainers"] {
-        let pointer = format!("/spec/template/spec/{list}");
-        let containers = object
-            .pointer(&pointer)
-            .and_then(Value::as_array)
-            .map_or(&[][..], Vec::as_slice);
-        let their_fields = fields
-            .pointer(&format!("/f:spec/f:template/f:spec/f:{list}"))
-            .and_then(Value::as_object);
-        let Some(keys) = their_fields.map(Keys::of) else {
+        let containers = items(object, &["spec", "template", "spec", list]);
+        let their_fields = at(fields, &["f:spec", "f:template", "f:spec", &format!("f:{list}")]);
+        let Some(keys) = their_fields.iter_object().map(Keys::of) else {
             continue;
         };
         for (index, container) in containers.iter().enumerate() {
             if let Some((_, ours)) = keys.select(container) {
-                guard(container, ours, &format!("{pointer}/{index}"));
+                guard(container, ours, &format!("/spec/template/spec/{list}/{index}"));
             }
         }
     }

@@ -13,9 +13,10 @@ use nix::sys::signal::Signal;
 use rand::seq::SliceRandom as _;
 
 use crate::audit::{Micros, now};
-use crate::faults::{self, Fault};
+use crate::faults::{self, Fault, an_owner};
 use crate::measure::seconds;
 use crate::place::{Place, Shape, say};
+use crate::replica::STOP_SECONDS;
 use crate::setting::{Setting, faketime, in_a_cluster};
 use crate::{judge, measure, replica};
 
@@ -99,6 +100,34 @@ async fn inside(setting: Setting) {
     }
     converge(&mut place).await;
     conclude(&place, &form, fenced, stale);
+    ends_without_a_server(&mut place).await;
+}
+
+/// One that is told to stop while it reaches no API server can hand nothing over and give no Lease back, and ends.
+async fn ends_without_a_server(place: &mut Place) {
+    let one = an_owner(place).await;
+    place.replicas[one].proxy.cut(true);
+    place.replicas[one].signal(Signal::SIGTERM);
+    let deadline = Instant::now() + Duration::from_secs(2 * STOP_SECONDS) + Duration::from_mins(1);
+    let status = loop {
+        let replica = &mut place.replicas[one];
+        if let Some(status) = replica.ended() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "it does not end: {}", replica.last_lines());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let replica = &place.replicas[one];
+    assert_eq!(
+        status.code(),
+        Some(2),
+        "it did not leave in order: {}",
+        replica.last_lines()
+    );
+    place.tell(&format!(
+        "{} was told to stop while it was cut off, and ended",
+        replica.name
+    ));
 }
 
 /// A write that arrives late is accepted and found. Returns how many were.

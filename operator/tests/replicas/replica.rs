@@ -56,6 +56,9 @@ impl Shape {
     }
 }
 
+/// How long one that is to stop waits for others to take over.
+pub(crate) const STOP_SECONDS: u64 = 8;
+
 pub(crate) struct Replica {
     pub(crate) name: String,
     /// From its next start on.
@@ -132,6 +135,7 @@ impl Replica {
             .arg("run")
             .args(self.shape.arguments())
             .args(["--operator-namespace", "database-operator"])
+            .arg(format!("--stop-seconds={STOP_SECONDS}"))
             .args([
                 "--member",
                 &self.name,

@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -17,7 +17,10 @@ fn database(spec: &Value, status: &Value) -> Value {
 }
 
 fn spec() -> Value {
-    json!({"engine": "redis", "version": "7.0", "resources": {"requests": {"storage": "1Gi"}}})
+    json!({
+        "engine": "redis", "version": "7.0", "deletionPolicy": "Delete", "highAvailability": false,
+        "resources": {"requests": {"storage": "1Gi"}},
+    })
 }
 
 #[test]
@@ -41,6 +44,12 @@ fn a_status_reads_back_as_it_was_written() {
 #[test]
 fn what_a_reconcile_needs_is_kept_and_nothing_else() {
     let seen: SeenDatabase = serde_json::from_value(database(&spec(), &Value::Null)).expect("a Database");
+    let text = database(&spec(), &Value::Null).to_string();
+    let from_text: SeenDatabase = serde_json::from_str(&text).expect("a Database");
+    for spec in [&seen.spec, &from_text.spec] {
+        let spec = serde_json::to_value(spec.as_ref().expect("a spec")).expect("JSON");
+        assert_eq!(spec["deletionPolicy"], "Delete");
+    }
     assert!(seen.paused);
     assert_eq!(seen.bucket(), Some("12"));
     assert_eq!(seen.generation(), 3);

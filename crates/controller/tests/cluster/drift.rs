@@ -55,7 +55,7 @@ async fn plant(bed: &Bed) {
 /// The children of one Database of several in a namespace.
 async fn children_of(bed: &Bed, database: &str) -> BTreeMap<(Kind, String), Value> {
     let mut all = bed.all_children().await;
-    all.retain(|(kind, _), object| planner::child::database_of(*kind, object).as_deref() == Some(database));
+    all.retain(|(kind, _), object| planner::child::database_of(*kind, &(&*object).into()).as_deref() == Some(database));
     all
 }
 

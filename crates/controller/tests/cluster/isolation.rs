@@ -131,11 +131,7 @@ async fn an_api_server_that_has_too_much_to_do_costs_time_and_nothing_else() {
             Ok(answer.body(Body::from(status.to_string().into_bytes()))?)
         }
     });
-    let throttle = Throttle::default();
-    let service = ServiceBuilder::new()
-        .retry(throttle.clone())
-        .filter_async(throttle)
-        .service(server);
+    let service = ServiceBuilder::new().layer(Throttle::default()).service(server);
     let operator = bed.operator_as(Client::new(service, "default"), |_| {});
     let began = Instant::now();
     let mut declared = 0;

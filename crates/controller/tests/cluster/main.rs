@@ -10,6 +10,7 @@
 //! | `lifecycle.rs` | create, change, delete, without pods |
 //! | `drift.rs` | damage, and its repair |
 //! | `crash.rs` | an operator that ends between any two writes |
+//! | `errors.rs` | what the API server can answer, and which class of error it is |
 //! | `isolation.rs` | faults that must not spread: defects, an overloaded API server |
 //! | `counts.rs` | how many requests things cost |
 //! | `refused.rs` | what is refused, and how it is told |
@@ -20,6 +21,7 @@
 mod counts;
 mod crash;
 mod drift;
+mod errors;
 mod isolation;
 mod lifecycle;
 mod pods;

@@ -537,7 +537,7 @@ impl Bed {
                 .expect("children can be listed")
             {
                 let object = serde_json::to_value(object).expect("objects are JSON");
-                if planner::child::database_of(kind, &object).is_some() {
+                if planner::child::database_of(kind, &(&object).into()).is_some() {
                     let name = object["metadata"]["name"].as_str().expect("a name").to_owned();
                     all.insert((kind, name), object);
                 }

@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -83,7 +83,7 @@ fn an_object_is_told_by_its_owner_then_its_name_then_its_label() {
         ("nothing", Kind::Service, json!({"metadata": {"name": "x"}}), None),
         ("no name", Kind::Secret, json!({"metadata": {"labels": labelled}}), None),
     ] {
-        assert_eq!(database_of(kind, &object).as_deref(), expected, "{case}");
+        assert_eq!(database_of(kind, &Json::from(&object)).as_deref(), expected, "{case}");
     }
 }
 
@@ -279,13 +279,13 @@ fn a_pods_troubles() {
             trouble("initialise", "Unknown", "refused: no"),
         ),
     ] {
-        assert_eq!(pod(&object).trouble, expected, "{case}");
+        assert_eq!(pod(&(&object).into()).trouble, expected, "{case}");
     }
     let unschedulable = json!({"status": {"phase": "Failed", "conditions": [
         {"type": "PodScheduled", "status": "False", "message": "0/1 nodes"}, {"type": "Ready", "status": "False"},
     ]}});
     assert_eq!(
-        pod(&unschedulable),
+        pod(&(&unschedulable).into()),
         PodFacts {
             ended: true,
             unschedulable: Some("0/1 nodes".to_owned()),

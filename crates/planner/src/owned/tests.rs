@@ -1,5 +1,9 @@
-use super::*;
+use super::{intruders as intruders_of, *};
 use serde_json::json;
+
+fn intruders(kind: Kind, object: &Value) -> Vec<String> {
+    intruders_of(kind, &object.into())
+}
 
 fn live(spec: &Value, fields: &Value) -> Value {
     json!({

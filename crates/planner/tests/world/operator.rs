@@ -14,6 +14,7 @@ use planner::action::{Action, Generate, Patch};
 use planner::child::{ChildRef, Children, Kind, Version, database_of};
 use planner::deletion::{self, LetGo, plan_deletion};
 use planner::intent::Salt;
+use planner::json::Json;
 use planner::owned::digest_of_value;
 use planner::plan::{Block, Desired, Observed, Plan, latest_revision, plan};
 use planner::validate::{References, validate};
@@ -113,7 +114,7 @@ impl Reconcile<'_> {
             .list()
             .filter(|(child, object)| {
                 object["metadata"]["labels"][names::BUCKET_LABEL] == bucket
-                    && database_of(child.kind, object).as_deref() == Some(subject.name.as_str())
+                    && database_of(child.kind, &Json::from(&**object)).as_deref() == Some(subject.name.as_str())
             })
             .map(|(child, _)| child.clone())
             .collect();

@@ -1,6 +1,5 @@
 # Thin: each target is one command that also works by hand. `make help` lists them.
 CARGO ?= cargo
-DEVCLUSTER = $(CARGO) run --quiet -p devcluster --bin devcluster --
 
 .PHONY: help demo demo-down test chaos measure lint bench
 

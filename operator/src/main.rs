@@ -89,9 +89,9 @@ fn run(arguments: RunArguments) -> Done {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reconciles wait for the API server nearly all the time, and one thread does several hundred a second, more than an API
-/// server takes. Each further one costs: the same work on two took a fifth more CPU time, for waking each other up. (The
-/// fleet has a thread of its own.)
+/// Reconciles wait for the API server nearly all the time: a second thread bought nothing that could be measured
+/// (`docs/performance.md`), and by default there would be as many as the machine has cores. (The fleet has a thread of its
+/// own.)
 const WORKER_THREADS: usize = 1;
 
 /// The controller as a member of the fleet, with what it needs of the configuration.

@@ -74,6 +74,10 @@ fn log_panic(panic: &PanicHookInfo) {
     tracing::error!(location, panic = message, "a defect: something panicked");
 }
 
+/// Warnings of `kube` hold the whole text of an answer that it could not decode, which may be a list of Secrets; its callers
+/// get the error, and tell it. No filter brings them back.
+const UNSPOKEN: &str = "kube_client::client=error";
+
 fn parse(filter: &str) -> Result<EnvFilter, LogError> {
     EnvFilter::builder().parse(filter).map_err(|error| LogError::Filter {
         filter: filter.to_owned(),
@@ -91,7 +95,8 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filtered = tracing_subscriber::registry().with(parse(filter)?);
+    let unspoken = UNSPOKEN.parse().expect("a filter");
+    let filtered = tracing_subscriber::registry().with(parse(filter)?.add_directive(unspoken));
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     Ok(match format {
         Format::Json => {
@@ -250,6 +255,21 @@ mod tests {
             2,
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_kube_says_of_an_answer_is_never_told() {
+        for filter in ["info", "trace", "kube_client=trace", "kube_client::client=trace"] {
+            let text = logged(Format::Json, filter, || {
+                tracing::warn!(target: "kube_client::client", "{}, {:?}", "hunter2", "cannot be decoded");
+                tracing::error!(target: "kube_client::client::builder", "failed");
+            });
+            assert_eq!(
+                (text.contains("hunter2"), text.contains("failed")),
+                (false, true),
+                "{filter}: {text}"
+            );
+        }
     }
 
     #[test]

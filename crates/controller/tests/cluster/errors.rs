@@ -359,7 +359,7 @@ async fn what_is_no_answer_is_an_outage() {
         ErrorType::Throttled,
     )
     .await;
-    ask("a server that says nothing", server(None).await, None).await;
+    ask("a server that says nothing (simulated)", server(None).await, None).await;
     ask("nobody there", at("http://127.0.0.1:1"), None).await;
     ask("a name that nobody has", at("https://nobody.invalid"), None).await;
     // A real server, whose certificate is by nobody that we trust.

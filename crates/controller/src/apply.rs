@@ -6,13 +6,13 @@
 //! plan starts from what is observed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use api::database::status::ConditionType;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use planner::action::{Action, Generate, Patch};
 use planner::child::{Child, ChildRef, Children, Kind};
-use planner::owned::digest_of_body;
 use planner::plan::Subject;
 use planner::status::NAME_TAKEN;
 use serde_json::{Value, json};
@@ -335,7 +335,7 @@ impl Round<'_> {
         body: &Value,
         known: Option<&str>,
     ) -> Result<Done, ApplyError> {
-        if known.is_some() && !self.contests.admit(self.key, child, digest_of_body(body)) {
+        if known.is_some() && !self.contests.admit(self.key, child, body) {
             return Ok(Done::Contested);
         }
         // A name that was taken at the last report probably is so still: a look is no write, and need not be refused.
@@ -369,7 +369,7 @@ impl Round<'_> {
     }
 
     async fn overrule(&mut self, child: &ChildRef, body: &Value) -> Result<Done, ApplyError> {
-        let Some(version) = self.children.get(child).map(Child::version) else {
+        let Some(version) = self.children.get(child).map(|found| found.version()) else {
             return self.look_again(child).await;
         };
         match self.writer.overrule(child, &version, body).await {
@@ -397,17 +397,17 @@ impl Round<'_> {
         Ok(Done::Nothing)
     }
 
-    fn keep(&mut self, (child, facts): (ChildRef, Child)) {
+    fn keep(&mut self, (child, facts): (ChildRef, Arc<Child>)) {
         self.children.insert(child.clone(), facts.clone());
         self.store.put_child(self.key, child, facts);
     }
 
     /// Takes what is left of a child that was deleted. It leaves the store by the event of its end only.
-    fn keep_leaving(&mut self, child: &ChildRef, left: Option<(ChildRef, Child)>) {
+    fn keep_leaving(&mut self, child: &ChildRef, left: Option<(ChildRef, Arc<Child>)>) {
         if let Some(left) = left {
             self.keep(left);
         } else if let Some(known) = self.children.get_mut(child) {
-            known.deleting = true;
+            Arc::make_mut(known).deleting = true;
         }
     }
 }

@@ -4,20 +4,29 @@
 //! A repair is an apply of the very same fields as before; a change of what is declared is none, and is never put off.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use planner::child::ChildRef;
-use planner::owned::OwnedDigest;
+use serde_json::Value;
 
 use crate::store::Key;
 
 /// The last repairs of each child.
 #[derive(Default)]
-pub struct Contests(Mutex<HashMap<(Key, ChildRef), Repairs>>);
+pub struct Contests(Mutex<All>);
+
+#[derive(Default)]
+struct All {
+    of: HashMap<(Key, ChildRef), Repairs>,
+    /// How many there may be before the old ones are looked for again.
+    room: usize,
+}
 
 struct Repairs {
-    of: OwnedDigest,
+    /// Hash of the fields.
+    to: u64,
     /// When, oldest first.
     at: Vec<Instant>,
 }
@@ -27,25 +36,27 @@ impl Contests {
     pub const REPAIRS: usize = 30;
     /// How long a repair is remembered.
     pub const WINDOW: Duration = Duration::from_mins(1);
+    /// So many children are remembered before any is forgotten: below that, looking for old ones is not worth it.
+    const ROOM: usize = 64;
     /// When to look again after a repair was put off.
     pub const ASK_AGAIN: Duration = Duration::from_secs(10);
 
     /// Whether this child may be repaired to these fields now.
-    pub fn admit(&self, key: &Key, child: &ChildRef, to: OwnedDigest) -> bool {
+    pub fn admit(&self, key: &Key, child: &ChildRef, to: &Value) -> bool {
         self.admit_at(key, child, to, Instant::now())
     }
 
-    fn admit_at(&self, key: &Key, child: &ChildRef, to: OwnedDigest, now: Instant) -> bool {
+    fn admit_at(&self, key: &Key, child: &ChildRef, to: &Value, now: Instant) -> bool {
+        let mut hasher = DefaultHasher::new();
+        to.hash(&mut hasher);
+        let to = hasher.finish();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, repairs| {
-            repairs.at.retain(|at| now.duration_since(*at) < Self::WINDOW);
-            !repairs.at.is_empty()
-        });
-        let repairs = all
-            .entry((key.clone(), child.clone()))
-            .or_insert(Repairs { of: to, at: Vec::new() });
-        if repairs.of != to {
-            *repairs = Repairs { of: to, at: Vec::new() };
+        all.forget(now);
+        let none = || Repairs { to, at: Vec::new() };
+        let repairs = all.of.entry((key.clone(), child.clone())).or_insert_with(none);
+        repairs.forget(now);
+        if repairs.to != to {
+            *repairs = none();
         }
         let admitted = repairs.at.len() < Self::REPAIRS;
         if admitted {
@@ -55,10 +66,30 @@ impl Contests {
     }
 }
 
+impl All {
+    /// Forgets children whose repairs are all long past, each time that there are twice as many as were left the last
+    /// time: so what this costs for one repair does not grow with the fleet.
+    fn forget(&mut self, now: Instant) {
+        if self.of.len() < self.room.max(Contests::ROOM) {
+            return;
+        }
+        self.of.retain(|_, repairs| {
+            repairs.forget(now);
+            !repairs.at.is_empty()
+        });
+        self.room = 2 * self.of.len();
+    }
+}
+
+impl Repairs {
+    fn forget(&mut self, now: Instant) {
+        self.at.retain(|at| now.duration_since(*at) < Contests::WINDOW);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use planner::child::Kind;
-    use planner::owned::digest_of_value;
     use serde_json::json;
 
     use super::*;
@@ -68,7 +99,7 @@ mod tests {
         let contests = Contests::default();
         let key = Key::new("shop", "orders");
         let child = ChildRef::new(Kind::Service, "orders-rw");
-        let (before, after) = (digest_of_value(&json!(1)), digest_of_value(&json!(2)));
+        let (before, after) = (&json!(1), &json!(2));
         let start = Instant::now();
         for repair in 0..Contests::REPAIRS {
             assert!(contests.admit_at(&key, &child, before, start), "repair {repair}");
@@ -82,5 +113,20 @@ mod tests {
         assert!(contests.admit_at(&key, &child, after, start), "a new declaration");
         let later = start + Contests::WINDOW;
         assert!(contests.admit_at(&key, &child, after, later));
+    }
+
+    #[test]
+    fn what_is_long_past_is_forgotten() {
+        let contests = Contests::default();
+        let start = Instant::now();
+        let remembered = || contests.0.lock().expect("no panic").of.len();
+        let repair = |number: usize, at| {
+            let child = ChildRef::new(Kind::Service, format!("orders-{number}"));
+            assert!(contests.admit_at(&Key::new("shop", "orders"), &child, &json!(1), at));
+        };
+        (0..1000).for_each(|number| repair(number, start));
+        assert_eq!(remembered(), 1000, "nothing is forgotten within the window");
+        (1000..1100).for_each(|number| repair(number, start + Contests::WINDOW));
+        assert_eq!(remembered(), 100, "what is past went when there were 1024");
     }
 }

@@ -64,10 +64,12 @@ pub struct Found {
     pub spoilt: Option<CredentialsError>,
 }
 
-/// Reads what the Database refers to.
+/// Reads what the Database refers to. `before`: as it was before its last change, if that is known; if its spec is the
+/// one that was accepted last, that one need not be read.
 pub async fn dereference(
     writer: &Writer,
     database: &SeenDatabase,
+    before: Option<&SeenDatabase>,
     children: &Children,
     name: &str,
 ) -> Result<Found, DereferenceError> {
@@ -77,8 +79,12 @@ pub async fn dereference(
         _ => false,
     };
     let before = match latest {
-        Some((number, _)) if !is_accepted => {
-            let spec = accepted_spec(writer, name, number).await?;
+        Some((number, digest)) if !is_accepted => {
+            let spec = before.and_then(|before| before.spec.as_ref().ok());
+            let spec = match spec.filter(|spec| digest_of_value(&as_recorded(spec)) == digest) {
+                Some(spec) => spec.clone(),
+                None => accepted_spec(writer, name, number).await?,
+            };
             Some(Declared {
                 references: references(writer, &spec).await?,
                 spec,

@@ -95,7 +95,7 @@ pub async fn preview(
     };
     let subject = Key::new(namespace, name).subject(&database.uid().unwrap_or_default());
     let reader = Writer::new(client.clone(), &subject, Permit::always(Epoch(0)));
-    let found = dereference(&reader, &database, &children, name).await?;
+    let found = dereference(&reader, &database, None, &children, name).await?;
     if let Some(spoilt) = found.spoilt {
         return Err(DereferenceError::Salt(spoilt).into());
     }

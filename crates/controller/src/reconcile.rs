@@ -14,7 +14,8 @@ use kube::{Client, ResourceExt as _};
 use planner::child::{ChildRef, Kind};
 use planner::deletion::{self, plan_deletion};
 use planner::kept::without_configuration;
-use planner::plan::{Block, Desired, Observed, Plan, Subject, latest_revision, plan};
+use planner::plan::{Block, Desired, Observed, Plan, Subject, latest_revision, plan_again};
+use planner::rendered::Rendered;
 use planner::status::{Failure, Progress};
 use telemetry::{ErrorType, Outcome, Step};
 
@@ -191,8 +192,13 @@ async fn converge(
     mut database: SeenDatabase,
     entry: Entry,
 ) -> Result<Next, ReconcileError> {
-    let mut children = entry.children;
-    let found = dereference(writer, &database, &children, &subject.name).await?;
+    let Entry {
+        mut children,
+        rendered,
+        before,
+        ..
+    } = entry;
+    let found = dereference(writer, &database, before.as_deref(), &children, &subject.name).await?;
     cx.metrics.steps.record(Step::Dereference, Outcome::Done);
     let verdict = validate(&found, &cx.catalogue);
     let refused = verdict.refusal().is_some();
@@ -214,7 +220,7 @@ async fn converge(
             key,
             writer,
             &mut database,
-            &mut children,
+            (&mut children, rendered),
             desired,
             verdict.configuration_unknown(),
         )
@@ -273,7 +279,7 @@ async fn carry_out(
     key: &Key,
     writer: &Writer,
     database: &mut SeenDatabase,
-    children: &mut planner::child::Children,
+    (children, mut rendered): (&mut planner::child::Children, Box<Rendered>),
     desired: &mut Desired,
     configuration_unknown: bool,
 ) -> Result<Carried, ReconcileError> {
@@ -284,7 +290,7 @@ async fn carry_out(
             stamp: deletion::stamp(&desired.subject, database.finalizers(), database.bucket()),
             children: std::mem::take(children),
         };
-        let mut next = plan(desired, &observed);
+        let mut next = plan_again(desired, &observed, &mut rendered);
         if configuration_unknown {
             next = without_configuration(next, &desired.subject, &observed.children);
         }
@@ -346,6 +352,7 @@ async fn carry_out(
             desired.salt = salt(writer, &desired.subject.name, true).await?;
         }
     }
+    cx.store.planned(key, rendered, desired.accept.is_none());
     Ok(carried)
 }
 

@@ -6,6 +6,7 @@
 //! it from being sent). What has no place for a fence (a deletion), or must not meet a version that was not seen (a JSON
 //! patch), is sent for exactly one version, which bears the fence already.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::names::{BUCKET_LABEL, FENCE_ANNOTATION, FIELD_MANAGER};
@@ -43,7 +44,7 @@ const NO_VERSION: &str = "1";
 /// A request, unless its parts do not make one.
 type BuiltRequest = Result<http::Request<Vec<u8>>, kube::core::request::Error>;
 
-type Answer = Result<(ChildRef, Child), ApiError>;
+type Answer = Result<(ChildRef, Arc<Child>), ApiError>;
 
 impl Writer {
     /// Writes for this Database, each write with the permit's epoch as its fence, and none after the permit's end. Reads
@@ -107,7 +108,7 @@ impl Writer {
     }
 
     fn bears_the_fence(&self, version: &Version) -> bool {
-        version.fence == Some(self.epoch()) && version.bucket.as_ref() == Some(&self.bucket)
+        version.fence == Some(self.epoch()) && version.bucket.as_deref() == Some(&self.bucket)
     }
 
     /// The fence in a JSON patch of an object that has one.
@@ -260,7 +261,11 @@ impl Writer {
 
     /// Deletes exactly this version of the object, stamped first if its kind needs it. Answers what is left of it: a pod
     /// ends when its kubelet says so, and others when their finalizers have gone.
-    pub async fn delete(&self, child: &ChildRef, version: &Version) -> Result<Option<(ChildRef, Child)>, ApiError> {
+    pub async fn delete(
+        &self,
+        child: &ChildRef,
+        version: &Version,
+    ) -> Result<Option<(ChildRef, Arc<Child>)>, ApiError> {
         match self.delete_stamped(child, version).await {
             Ok(left) if left.pointer("/metadata/deletionTimestamp").is_some() => observed(child, &left).map(Some),
             Ok(_) | Err(ApiError::NotFound { .. }) => Ok(None),
@@ -277,8 +282,8 @@ impl Writer {
     async fn delete_stamped(&self, child: &ChildRef, version: &Version) -> Result<Value, ApiError> {
         let version = self.stamped(child, version).await?;
         let parameters = DeleteParams::background().preconditions(Preconditions {
-            uid: Some(version.uid),
-            resource_version: Some(version.resource_version),
+            uid: Some(version.uid.into()),
+            resource_version: Some(version.resource_version.into()),
         });
         let request = Request::new(self.path(child.kind)).delete(&child.name, &parameters);
         self.write(&child.to_string(), request).await

@@ -4,6 +4,7 @@
 //! decision needs (`planner::child`).
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use api::database::{DatabaseSpec, DatabaseStatus};
 use api::names;
@@ -27,7 +28,7 @@ pub struct SeenChild<const K: usize> {
     /// Its kind and name.
     pub child: ChildRef,
     /// Its facts.
-    pub facts: Child,
+    pub facts: Arc<Child>,
 }
 
 impl<const K: usize> SeenChild<K> {

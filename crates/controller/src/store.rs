@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::ResourceExt as _;
-use planner::child::{Child, ChildRef, Children, Kind};
+use planner::child::{Child, ChildRef, Children, Kind, Text};
 use planner::plan::Subject;
+use planner::rendered::Rendered;
 use sharding::{Bucket, bucket_of};
 
 use crate::seen::SeenDatabase;
@@ -77,6 +78,11 @@ pub struct Entry {
     pub doubted: bool,
     /// Its children.
     pub children: Children,
+    /// What the last plan rendered.
+    pub rendered: Box<Rendered>,
+    /// The Database as it was before its spec was changed, until the change is accepted: the spec that was accepted
+    /// last, probably.
+    pub before: Option<Arc<SeenDatabase>>,
     /// Versions at which children went: an answer to an earlier write of ours may arrive after the event of the end,
     /// and must not bring the child back.
     gone: BTreeMap<ChildRef, u64>,
@@ -171,7 +177,10 @@ impl Store {
             )
         });
         if news {
-            entry.database = Some(Arc::new(database));
+            let generation = database.generation();
+            let known = entry.database.replace(Arc::new(database));
+            let other = known.filter(|known| known.generation() != generation);
+            entry.before = entry.before.take().or(other);
             entry.doubted = false;
         }
         news
@@ -220,7 +229,7 @@ impl Store {
     }
 
     /// Takes a child. Whether it is news; never, if its bucket is not held.
-    pub fn put_child(&self, key: &Key, child: ChildRef, facts: Child) -> bool {
+    pub fn put_child(&self, key: &Key, child: ChildRef, facts: Arc<Child>) -> bool {
         let mut all = self.lock();
         let Some(entries) = all.get_mut(&key.bucket) else {
             return false;
@@ -261,7 +270,7 @@ impl Store {
     /// After a new list of one kind: forgets what was not in it. Returns the Databases whose children went.
     ///
     /// `started_at`: the highest version that was known when the list began; what is newer was written meanwhile.
-    pub fn keep_children(&self, kind: Kind, part: Part<'_>, listed: &HashSet<String>, started_at: u64) -> Vec<Key> {
+    pub fn keep_children(&self, kind: Kind, part: Part<'_>, listed: &HashSet<Text>, started_at: u64) -> Vec<Key> {
         let mut all = self.lock();
         let mut touched = Vec::new();
         for entries in part.of(&mut all) {
@@ -347,6 +356,14 @@ impl Store {
     /// Whether there is no Database.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Keeps what a plan rendered for the next one. If its spec is `accepted`, no earlier one is asked for any more.
+    pub fn planned(&self, key: &Key, rendered: Box<Rendered>, accepted: bool) {
+        self.change(key, |entry| {
+            entry.rendered = rendered;
+            entry.before = entry.before.take().filter(|_| !accepted);
+        });
     }
 
     /// Calls `each` with every Database that is known.

@@ -6,7 +6,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use planner::child::{Child, Kind};
-use planner::plan::{Desired, Observed, plan};
+use planner::plan::{Desired, Observed, plan, plan_again};
+use planner::rendered::Rendered;
 use planner::validate::References;
 use serde_json::json;
 use world::cluster::Cluster;
@@ -56,6 +57,10 @@ fn plans(criterion: &mut Criterion) {
     assert_eq!(plan(&desired, &observed).actions, [], "it has settled");
     criterion.bench_function("plan/settled", |bencher| {
         bencher.iter(|| plan(black_box(&desired), black_box(&observed)));
+    });
+    let mut rendered = Rendered::default();
+    criterion.bench_function("plan/again", |bencher| {
+        bencher.iter(|| plan_again(black_box(&desired), black_box(&observed), &mut rendered));
     });
     let accept = Some(json!({"engine": desired.intent.engine}));
     let (fresh, nothing) = (Desired { accept, ..desired }, Observed::default());

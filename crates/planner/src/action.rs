@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::child::{ChildRef, Version};
+use crate::child::{ChildRef, Text, Version};
 
 /// One write.
 #[derive(Clone, PartialEq, Debug)]
@@ -31,7 +31,7 @@ pub enum Action {
         body: Value,
         /// uid of the object that we know, which is ours: the apply is forced, and refused (409) if that object has
         /// gone. `None`: never seen, so unforced, and only after a look that nobody else's object has the name.
-        known: Option<String>,
+        known: Option<Text>,
         /// Why.
         why: Why,
         /// What it does to a running database.
@@ -42,7 +42,7 @@ pub enum Action {
         /// What is changed.
         child: ChildRef,
         /// uid that it must still have.
-        uid: String,
+        uid: Text,
         /// The change.
         patch: Patch,
         /// Why.

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use engines::profile;
 use serde_json::{Map, Value, json};
 
-use crate::child::{ChildRef, Kind};
+use crate::child::{ChildRef, Kind, Text};
 use crate::intent::Intent;
 use crate::marks;
 use crate::plan::Subject;
@@ -27,13 +27,13 @@ pub struct Context<'a> {
     /// What is wanted.
     pub intent: &'a Intent,
     /// The data set that volumes and credentials belong to.
-    pub lineage: String,
+    pub lineage: Text,
     /// How often the credentials were made anew, from 1.
     pub credentials: u32,
     /// Hash of the user's inputs.
-    pub inputs: String,
+    pub inputs: Text,
     /// Storage request of the claim template: that of the StatefulSet that exists, since it is immutable.
-    pub template_storage: String,
+    pub template_storage: Text,
     /// Number of pods. 1, unless a test asks for none.
     pub replicas: u32,
 }
@@ -43,7 +43,7 @@ impl Context<'_> {
         &self.subject.name
     }
 
-    fn labels(&self) -> Map<String, Value> {
+    pub(crate) fn labels(&self) -> Map<String, Value> {
         let pairs = [
             (names::NAME_LABEL, self.intent.engine.to_string()),
             (names::INSTANCE_LABEL, self.subject.name.clone()),
@@ -67,7 +67,7 @@ impl Context<'_> {
     }
 
     /// Labels by which a volume or the administrator's Secret is known again after its Database has gone.
-    fn lasting_labels(&self) -> Map<String, Value> {
+    pub(crate) fn lasting_labels(&self) -> Map<String, Value> {
         let mut labels = self.labels();
         labels.insert(marks::ENGINE_LABEL.to_owned(), json!(self.intent.engine.to_string()));
         labels.insert(marks::LINEAGE_LABEL.to_owned(), json!(self.lineage));
@@ -106,6 +106,19 @@ pub fn revision_ref(subject: &Subject, number: i64) -> ChildRef {
     ChildRef::new(Kind::ControllerRevision, names::revision(&subject.name, number))
 }
 
+/// Labels of an accepted spec.
+pub(crate) fn revision_labels(subject: &Subject) -> Map<String, Value> {
+    let pairs = [
+        (names::DATABASE_LABEL, subject.name.clone()),
+        (names::MANAGED_BY_LABEL, names::FIELD_MANAGER.to_owned()),
+        (names::BUCKET_LABEL, subject.bucket.to_string()),
+    ];
+    pairs
+        .map(|(key, value)| (key.to_owned(), json!(value)))
+        .into_iter()
+        .collect()
+}
+
 /// An accepted spec.
 pub fn revision(subject: &Subject, number: i64, spec: &Value) -> Value {
     json!({
@@ -114,11 +127,7 @@ pub fn revision(subject: &Subject, number: i64, spec: &Value) -> Value {
         "metadata": {
             "name": names::revision(&subject.name, number),
             "namespace": subject.namespace,
-            "labels": {
-                names::DATABASE_LABEL: subject.name,
-                names::MANAGED_BY_LABEL: names::FIELD_MANAGER,
-                names::BUCKET_LABEL: subject.bucket.to_string(),
-            },
+            "labels": revision_labels(subject),
             "ownerReferences": [subject.owner_reference()],
         },
         "revision": number,
@@ -126,37 +135,81 @@ pub fn revision(subject: &Subject, number: i64, spec: &Value) -> Value {
     })
 }
 
-/// Who the pods are. They get no token.
-pub fn service_account(cx: &Context) -> (ChildRef, Value) {
-    let child = ChildRef::new(Kind::ServiceAccount, names::service_account(cx.name()));
-    let body = cx.controlled(&child, cx.labels(), json!({"automountServiceAccountToken": false}));
-    (child, body)
+/// A child that is applied: all of its fields that we own are known from the [`Context`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// Who the pods are.
+    Account,
+    /// Where clients connect to.
+    Rw,
+    /// The members' own names.
+    Pods,
+    /// The engine's configuration.
+    Config,
+    /// Configuration whose values come from a Secret.
+    ConfigSecret,
+    /// What runs the members.
+    Set,
+}
+
+impl Part {
+    /// All of them, in the order in which they are written.
+    pub const ALL: [Self; 6] = [
+        Self::Account,
+        Self::Rw,
+        Self::Pods,
+        Self::Config,
+        Self::ConfigSecret,
+        Self::Set,
+    ];
+
+    /// Kind and name.
+    pub fn child(self, subject: &Subject) -> ChildRef {
+        let name = &subject.name;
+        match self {
+            Self::Account => ChildRef::new(Kind::ServiceAccount, names::service_account(name)),
+            Self::Rw => ChildRef::new(Kind::Service, names::service_rw(name)),
+            Self::Pods => ChildRef::new(Kind::Service, names::service_pods(name)),
+            Self::Config => ChildRef::new(Kind::ConfigMap, names::config(name)),
+            Self::ConfigSecret => ChildRef::new(Kind::Secret, names::config_secret(name)),
+            Self::Set => ChildRef::new(Kind::StatefulSet, names::stateful_set(name, GENERATION)),
+        }
+    }
+
+    /// The manifest.
+    pub fn body(self, cx: &Context) -> Value {
+        let child = self.child(cx.subject);
+        let rest = match self {
+            // They get no token.
+            Self::Account => json!({"automountServiceAccountToken": false}),
+            Self::Rw => service_rw(cx),
+            Self::Pods => service_pods(cx),
+            Self::Config => config(cx),
+            Self::ConfigSecret => config_secret(cx),
+            Self::Set => stateful_set(cx),
+        };
+        cx.controlled(&child, cx.labels(), rest)
+    }
 }
 
 /// Where clients connect to: the primary.
-pub fn service_rw(cx: &Context) -> (ChildRef, Value) {
-    let child = ChildRef::new(Kind::Service, names::service_rw(cx.name()));
-    let spec = json!({"spec": {
+fn service_rw(cx: &Context) -> Value {
+    json!({"spec": {
         "type": "ClusterIP",
         "selector": {names::DATABASE_LABEL: cx.name(), names::ROLE_LABEL: "primary"},
         "ports": [port(cx)],
-    }});
-    let body = cx.controlled(&child, cx.labels(), spec);
-    (child, body)
+    }})
 }
 
 /// The members' own names, also before they are ready.
-pub fn service_pods(cx: &Context) -> (ChildRef, Value) {
-    let child = ChildRef::new(Kind::Service, names::service_pods(cx.name()));
-    let spec = json!({"spec": {
+fn service_pods(cx: &Context) -> Value {
+    json!({"spec": {
         "type": "ClusterIP",
         "clusterIP": "None",
         "publishNotReadyAddresses": true,
         "selector": {names::DATABASE_LABEL: cx.name(), marks::GENERATION_LABEL: GENERATION.to_string()},
         "ports": [port(cx)],
-    }});
-    let body = cx.controlled(&child, cx.labels(), spec);
-    (child, body)
+    }})
 }
 
 fn port(cx: &Context) -> Value {
@@ -165,7 +218,7 @@ fn port(cx: &Context) -> Value {
 }
 
 /// The administrator's credentials, but for the passwords.
-pub fn secret_admin(cx: &Context) -> (ChildRef, Value) {
+pub fn secret_admin(cx: &Context) -> Value {
     let child = ChildRef::new(Kind::Secret, names::secret_admin(cx.name()));
     let profile = profile(cx.intent.engine);
     let data = encoded([
@@ -176,11 +229,11 @@ pub fn secret_admin(cx: &Context) -> (ChildRef, Value) {
     ]);
     let mut body = cx.lasting(&child, cx.lasting_labels(), json!({"type": "Opaque", "data": data}));
     body["metadata"]["annotations"] = json!({marks::CREDENTIALS_ANNOTATION: cx.credentials.to_string()});
-    (child, body)
+    body
 }
 
 /// The application's credentials, in the form of a service binding, but for what comes from the administrator's Secret.
-pub fn secret_app(cx: &Context) -> (ChildRef, Value) {
+pub fn secret_app(cx: &Context) -> Value {
     let child = ChildRef::new(Kind::Secret, names::secret_app(cx.name()));
     let profile = profile(cx.intent.engine);
     let data = encoded([
@@ -189,8 +242,7 @@ pub fn secret_app(cx: &Context) -> (ChildRef, Value) {
         ("port", &profile.port.to_string()),
     ]);
     let rest = json!({"type": format!("servicebinding.io/{}", profile.binding_type), "data": data});
-    let body = cx.controlled(&child, cx.labels(), rest);
-    (child, body)
+    cx.controlled(&child, cx.labels(), rest)
 }
 
 fn encoded<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Value {
@@ -202,50 +254,38 @@ fn encoded<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Value {
 }
 
 /// The engine's configuration.
-pub fn config(cx: &Context) -> (ChildRef, Value) {
-    let child = ChildRef::new(Kind::ConfigMap, names::config(cx.name()));
+fn config(cx: &Context) -> Value {
     let mut data = engines::render::configuration(
         cx.intent.engine,
         &cx.intent.release,
         cx.intent.compute.memory_limit.as_ref(),
         &cx.intent.parameters,
     );
-    data.insert("inputs".to_owned(), cx.inputs.clone());
-    let body = cx.controlled(&child, cx.labels(), json!({"data": data}));
-    (child, body)
+    data.insert("inputs".to_owned(), cx.inputs.to_string());
+    json!({"data": data})
 }
 
-/// Configuration whose values come from a Secret, if there is any.
-pub fn config_secret(cx: &Context) -> Option<(ChildRef, Value)> {
-    if cx.intent.secret_parameters.is_empty() {
-        return None;
-    }
-    let child = ChildRef::new(Kind::Secret, names::config_secret(cx.name()));
+/// Configuration whose values come from a Secret.
+fn config_secret(cx: &Context) -> Value {
     let mut files: BTreeMap<String, String> =
         engines::render::secret_configuration(cx.intent.engine, &cx.intent.secret_parameters);
-    files.insert("inputs".to_owned(), cx.inputs.clone());
+    files.insert("inputs".to_owned(), cx.inputs.to_string());
     let data = encoded(files.iter().map(|(name, text)| (name.as_str(), text.as_str())));
-    let body = cx.controlled(&child, cx.labels(), json!({"type": "Opaque", "data": data}));
-    Some((child, body))
+    json!({"type": "Opaque", "data": data})
 }
 
 /// Labels that a volume must carry.
-fn claim_labels(cx: &Context) -> Map<String, Value> {
+pub(crate) fn claim_labels(cx: &Context) -> Map<String, Value> {
     let mut labels = cx.lasting_labels();
     labels.insert(marks::MAJOR_LABEL.to_owned(), json!(cx.intent.release.major));
     labels.insert(marks::GENERATION_LABEL.to_owned(), json!(GENERATION.to_string()));
     labels
 }
 
-/// The volume of member `ordinal`.
-pub fn claim(cx: &Context, ordinal: u32) -> (ChildRef, Value) {
-    let child = ChildRef::new(
-        Kind::PersistentVolumeClaim,
-        names::claim(cx.name(), GENERATION, ordinal),
-    );
+/// The volume of a member.
+pub fn claim(cx: &Context, child: &ChildRef) -> Value {
     let spec = claim_spec(cx, &cx.intent.storage.to_string());
-    let body = cx.lasting(&child, claim_labels(cx), json!({"spec": spec}));
-    (child, body)
+    cx.lasting(child, claim_labels(cx), json!({"spec": spec}))
 }
 
 fn claim_spec(cx: &Context, storage: &str) -> Value {
@@ -261,8 +301,7 @@ fn claim_spec(cx: &Context, storage: &str) -> Value {
 }
 
 /// What runs the members.
-pub fn stateful_set(cx: &Context) -> (ChildRef, Value) {
-    let child = ChildRef::new(Kind::StatefulSet, names::stateful_set(cx.name(), GENERATION));
+fn stateful_set(cx: &Context) -> Value {
     // An atomic list that the API server fills in: everything that it adds stands here too.
     let template = json!({
         "apiVersion": "v1",
@@ -271,7 +310,7 @@ pub fn stateful_set(cx: &Context) -> (ChildRef, Value) {
         "spec": claim_spec(cx, &cx.template_storage),
         "status": {"phase": "Pending"},
     });
-    let spec = json!({"spec": {
+    json!({"spec": {
         "serviceName": names::service_pods(cx.name()),
         "replicas": cx.replicas,
         "podManagementPolicy": "Parallel",
@@ -287,9 +326,7 @@ pub fn stateful_set(cx: &Context) -> (ChildRef, Value) {
             "spec": pod_spec(cx),
         },
         "volumeClaimTemplates": [template],
-    }});
-    let body = cx.controlled(&child, cx.labels(), spec);
-    (child, body)
+    }})
 }
 
 fn pod_spec(cx: &Context) -> Value {

@@ -6,9 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use api::names;
 use sharding::Epoch;
+/// Text of an object: what a child says of itself is short for the most part, and lies in place then.
+pub use smol_str::SmolStr as Text;
 
 use crate::json::{Json, at, items, text};
 use crate::owned::{self, OwnedDigest};
@@ -90,12 +93,12 @@ pub struct ChildRef {
     /// What it is.
     pub kind: Kind,
     /// What it is called.
-    pub name: String,
+    pub name: Text,
 }
 
 impl ChildRef {
     /// A reference to the child of this kind and name.
-    pub fn new(kind: Kind, name: impl Into<String>) -> Self {
+    pub fn new(kind: Kind, name: impl Into<Text>) -> Self {
         Self {
             kind,
             name: name.into(),
@@ -110,17 +113,17 @@ impl fmt::Display for ChildRef {
 }
 
 /// All children of one Database that are known now.
-pub type Children = BTreeMap<ChildRef, Child>;
+pub type Children = BTreeMap<ChildRef, Arc<Child>>;
 
 /// What is known of one child.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Child {
     /// `metadata.uid`.
-    pub uid: String,
+    pub uid: Text,
     /// `metadata.resourceVersion`.
-    pub resource_version: String,
+    pub resource_version: Text,
     /// uid of the owner reference with `controller: true`.
-    pub controller: Option<String>,
+    pub controller: Option<Text>,
     /// Epoch with which it was written last, if one is to be read.
     pub fence: Option<Epoch>,
     /// Whether it has a deletion timestamp.
@@ -130,7 +133,7 @@ pub struct Child {
     /// Digest of the fields that we own, if we ever applied it.
     pub owned: Option<OwnedDigest>,
     /// JSON pointers of what others put where it changes our meaning (`owned::intruders`).
-    pub intruders: Vec<String>,
+    pub intruders: Box<[String]>,
     /// What is particular to its kind.
     pub facts: Facts,
 }
@@ -139,40 +142,40 @@ pub struct Child {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Version {
     /// `metadata.uid`.
-    pub uid: String,
+    pub uid: Text,
     /// `metadata.resourceVersion`.
-    pub resource_version: String,
+    pub resource_version: Text,
     /// The fence that this version bears.
     pub fence: Option<Epoch>,
     /// The bucket that its label names.
-    pub bucket: Option<String>,
+    pub bucket: Option<Text>,
 }
 
 /// The labels and annotations by which we know our own, above all what outlives its Database.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Marks {
     /// Label `app.kubernetes.io/managed-by`.
-    pub managed_by: Option<String>,
+    pub managed_by: Option<Text>,
     /// Label `intent.example.com/database`.
-    pub database: Option<String>,
+    pub database: Option<Text>,
     /// Label `intent.example.com/bucket`.
-    pub bucket: Option<String>,
+    pub bucket: Option<Text>,
     /// Label `intent.example.com/engine`.
-    pub engine: Option<String>,
+    pub engine: Option<Text>,
     /// Label `intent.example.com/major`.
-    pub major: Option<String>,
+    pub major: Option<Text>,
     /// Label `intent.example.com/lineage`: which data set this belongs to.
-    pub lineage: Option<String>,
+    pub lineage: Option<Text>,
     /// Label `intent.example.com/owner`: uid of the Database that works with it now.
-    pub owner: Option<String>,
+    pub owner: Option<Text>,
     /// Label `intent.example.com/generation`: of volumes.
-    pub generation: Option<String>,
+    pub generation: Option<Text>,
     /// Annotation `intent.example.com/credentials`: how often the credentials were made anew.
     pub credentials: Option<u32>,
     /// Annotation `intent.example.com/inputs`.
-    pub inputs: Option<String>,
+    pub inputs: Option<Text>,
     /// Label `intent.example.com/role`.
-    pub role: Option<String>,
+    pub role: Option<Text>,
 }
 
 /// What a decision needs to know of one kind of child.
@@ -196,21 +199,21 @@ pub enum Facts {
         /// `status.observedGeneration`.
         observed_generation: i64,
         /// Storage request in its (immutable) claim template.
-        template_storage: Option<String>,
+        template_storage: Option<Text>,
     },
     /// A member.
-    Pod(PodFacts),
+    Pod(Box<PodFacts>),
 }
 
 /// A volume, as the API server reports it. Quantities are texts as the server wrote them.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ClaimFacts {
     /// `spec.resources.requests.storage`.
-    pub requested: Option<String>,
+    pub requested: Option<Text>,
     /// `status.capacity.storage`.
-    pub capacity: Option<String>,
+    pub capacity: Option<Text>,
     /// `status.phase`.
-    pub phase: Option<String>,
+    pub phase: Option<Text>,
 }
 
 /// A pod, as the kubelet reports it.
@@ -221,11 +224,11 @@ pub struct PodFacts {
     /// Whether it has ended for good (`Succeeded` or `Failed`).
     pub ended: bool,
     /// Image of the container `database`.
-    pub image: Option<String>,
+    pub image: Option<Text>,
     /// Image id that the runtime resolved it to.
-    pub image_id: Option<String>,
+    pub image_id: Option<Text>,
     /// Why it cannot be scheduled, if so.
-    pub unschedulable: Option<String>,
+    pub unschedulable: Option<Text>,
     /// Last complaint of a container that waits or ended: reason and message.
     pub trouble: Option<Trouble>,
 }
@@ -252,11 +255,11 @@ pub struct ObserveError {
 impl Child {
     /// Takes the facts of an object. Total over whatever the API server can send; only an object without a name, uid
     /// or version is refused.
-    pub fn observe<'a>(kind: Kind, object: impl Into<Json<'a>>) -> Result<(ChildRef, Self), ObserveError> {
+    pub fn observe<'a>(kind: Kind, object: impl Into<Json<'a>>) -> Result<(ChildRef, Arc<Self>), ObserveError> {
         let object = &object.into();
         let metadata = at(object, &["metadata"]);
         let required = |name: &str, field| {
-            text(metadata, &[name]).map(str::to_owned).ok_or(ObserveError {
+            text(metadata, &[name]).map(Text::new).ok_or(ObserveError {
                 kind: kind.name(),
                 field,
             })
@@ -266,12 +269,12 @@ impl Child {
             resource_version: required("resourceVersion", "metadata.resourceVersion")?,
             controller: controller(object)
                 .and_then(|owner| text(owner, &["uid"]))
-                .map(str::to_owned),
+                .map(Text::new),
             fence: text(metadata, &["annotations", names::FENCE_ANNOTATION]).and_then(|text| text.parse().ok()),
             deleting: text(metadata, &["deletionTimestamp"]).is_some(),
             marks: Marks::of(metadata),
             owned: owned::digest_of_seen(object),
-            intruders: owned::intruders(kind, object),
+            intruders: owned::intruders(kind, object).into(),
             facts: facts(kind, object),
         };
         Ok((
@@ -279,7 +282,7 @@ impl Child {
                 kind,
                 name: required("name", "metadata.name")?,
             },
-            child,
+            Arc::new(child),
         ))
     }
 
@@ -302,8 +305,8 @@ impl Child {
 impl Marks {
     fn of(metadata: &Json) -> Self {
         let (labels, annotations) = (at(metadata, &["labels"]), at(metadata, &["annotations"]));
-        let label = |name: &str| text(labels, &[name]).map(str::to_owned);
-        let annotation = |name: &str| text(annotations, &[name]).map(str::to_owned);
+        let label = |name: &str| text(labels, &[name]).map(Text::new);
+        let annotation = |name: &str| text(annotations, &[name]).map(Text::new);
         Self {
             managed_by: label(names::MANAGED_BY_LABEL),
             database: label(names::DATABASE_LABEL),
@@ -362,7 +365,7 @@ fn of_stateful_set(name: &str) -> Option<&str> {
 }
 
 fn facts(kind: Kind, object: &Json) -> Facts {
-    let owned_text = |path: &[&str]| text(object, path).map(str::to_owned);
+    let owned_text = |path: &[&str]| text(object, path).map(Text::new);
     let number = |path: &[&str]| at(object, path).as_i64().unwrap_or_default();
     match kind {
         Kind::ServiceAccount | Kind::Service | Kind::Secret | Kind::ConfigMap => Facts::Plain,
@@ -381,9 +384,9 @@ fn facts(kind: Kind, object: &Json) -> Facts {
             template_storage: items(object, &["spec", "volumeClaimTemplates"])
                 .first()
                 .and_then(|claim| text(claim, &["spec", "resources", "requests", "storage"]))
-                .map(str::to_owned),
+                .map(Text::new),
         },
-        Kind::Pod => Facts::Pod(pod(object)),
+        Kind::Pod => Facts::Pod(pod(object).into()),
     }
 }
 
@@ -397,7 +400,7 @@ fn pod(object: &Json) -> PodFacts {
     let is = |condition: &Json, wanted: &str| text(condition, &["status"]) == Some(wanted);
     let is_database = |container: &&Json| text(container, &["name"]) == Some("database");
     let database = items(status, &["containerStatuses"]).iter().find(is_database);
-    let said = |value: &Json, name: &str| text(value, &[name]).filter(|text| !text.is_empty()).map(str::to_owned);
+    let said = |value: &Json, name: &str| text(value, &[name]).filter(|text| !text.is_empty()).map(Text::new);
     PodFacts {
         ready: condition("Ready").is_some_and(|condition| is(condition, "True")),
         ended: matches!(text(status, &["phase"]), Some("Succeeded" | "Failed")),

@@ -1,12 +1,15 @@
 //! A declared Database after validation: typed, complete, resolved. Only [`crate::validate`] makes one.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use api::database::{DeletionPolicy, Engine};
 use api::quantity::Quantity;
 use engines::catalogue::Release;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+
+use crate::child::Text;
 
 /// What the user wants, ready to be planned.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,7 +75,7 @@ impl Intent {
     /// Only a change of this restarts a pod. The image that a version resolves to, and whatever else a newer operator
     /// decides, is deliberately not in it. Values from a Secret are mixed with `salt`, which is secret itself, so
     /// that nobody can try likely values against the hash.
-    pub fn inputs(&self, salt: Option<&Salt>) -> String {
+    pub fn inputs(&self, salt: Option<&Salt>) -> Text {
         let declared = json!({
             "engine": self.engine.to_string(),
             "version": self.declared_version,
@@ -89,13 +92,54 @@ impl Intent {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+impl Intent {
+    /// Feeds all of it, with quantities as they are written: the text of one goes into a body.
+    ///
+    /// No `..`: a new field does not compile until it is in here.
+    pub(crate) fn feed(&self, into: &mut impl Hasher) {
+        let Self {
+            engine,
+            declared_version,
+            release,
+            compute,
+            storage,
+            storage_class,
+            deletion_policy,
+            backup,
+            monitoring,
+            parameters,
+            secret_parameters,
+        } = self;
+        (engine, declared_version, storage.to_string(), storage_class).hash(into);
+        (deletion_policy, backup, monitoring, parameters, secret_parameters).hash(into);
+        let Release {
+            engine,
+            version,
+            major,
+            image,
+            uid,
+            end_of_life,
+        } = release;
+        (engine, version.to_string(), major, image, uid, end_of_life).hash(into);
+        let Compute {
+            cpu_request,
+            memory_request,
+            cpu_limit,
+            memory_limit,
+        } = compute;
+        for quantity in [cpu_request, memory_request, cpu_limit, memory_limit] {
+            quantity.as_ref().map(ToString::to_string).hash(into);
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> Text {
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 /// Random text of the administrator's Secret that salts hashes of secret values. Never printed.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Salt(String);
 
 impl Salt {

@@ -44,7 +44,7 @@ mod tests {
         Action::Apply {
             child: ChildRef::new(kind, name),
             body: Value::Null,
-            known: Some("1".to_owned()),
+            known: Some("1".into()),
             why: Why::Differs,
             effect: Effect::None,
         }
@@ -63,8 +63,8 @@ mod tests {
         let restart = Action::RestartPod {
             child: pod.clone(),
             version: Version {
-                uid: "2".to_owned(),
-                resource_version: "3".to_owned(),
+                uid: "2".into(),
+                resource_version: "3".into(),
                 fence: None,
                 bucket: None,
             },
@@ -72,7 +72,7 @@ mod tests {
         };
         let role = Action::Patch {
             child: pod,
-            uid: "2".to_owned(),
+            uid: "2".into(),
             patch: Patch::Merge(json!({})),
             why: Why::Role,
             effect: Effect::None,
@@ -89,7 +89,7 @@ mod tests {
                 restart,
                 role.clone(),
             ],
-            inputs: "unknown".to_owned(),
+            inputs: "unknown".into(),
             ..Plan::default()
         };
         let pod = json!({

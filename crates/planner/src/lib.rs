@@ -18,6 +18,7 @@ pub mod kept;
 pub mod marks;
 pub mod owned;
 pub mod plan;
+pub mod rendered;
 pub mod show;
 pub mod status;
 pub mod validate;

@@ -4,23 +4,25 @@
 //! assumes that an earlier plan was carried out: each decision comes from what is observed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use api::names;
 use api::quantity::Quantity;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sharding::Bucket;
 
 use crate::action::{Action, Effect, Generate, Patch, Why};
-use crate::bodies::{self, Context};
-use crate::child::{Child, ChildRef, Children, ClaimFacts, Facts, Kind};
+use crate::bodies::{self, Context, Part};
+use crate::child::{Child, ChildRef, Children, ClaimFacts, Facts, Kind, Text};
 use crate::intent::{Intent, Salt};
 use crate::owned::{OwnedDigest, digest_of_body};
+use crate::rendered::Rendered;
 
 /// Accepted specs that are kept (`docs/api-rules.md`, "What is accepted").
 pub const REVISIONS_KEPT: usize = 10;
 
 /// Which Database this is about.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Subject {
     /// `metadata.namespace`.
     pub namespace: String,
@@ -79,7 +81,7 @@ pub struct Plan {
     /// What was left undone because it is not safe.
     pub blocks: Vec<Block>,
     /// Hash of the user's inputs that pods should run with.
-    pub inputs: String,
+    pub inputs: Text,
     /// How often the credentials were made anew, as pods should have it.
     pub credentials: u32,
 }
@@ -106,7 +108,12 @@ pub enum Block {
 
 /// What brings `observed` to `desired` now. No actions means settled: nothing is written.
 pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
-    let mut planner = Planner::new(desired, observed);
+    plan_again(desired, observed, &mut Rendered::default())
+}
+
+/// The same, sooner, if `rendered` is of an earlier plan for the same Database; it is brought up to date.
+pub fn plan_again(desired: &Desired, observed: &Observed, rendered: &mut Rendered) -> Plan {
+    let mut planner = Planner::new(desired, observed, rendered);
     planner.stamp_and_accept();
     planner.credentials();
     planner.volumes();
@@ -120,6 +127,7 @@ struct Planner<'a> {
     desired: &'a Desired,
     children: &'a Children,
     cx: Context<'a>,
+    rendered: &'a mut Rendered,
     plan: Plan,
     /// Whether pods may be started on what there is.
     startable: bool,
@@ -130,7 +138,7 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(desired: &'a Desired, observed: &'a Observed) -> Self {
+    fn new(desired: &'a Desired, observed: &'a Observed, rendered: &'a mut Rendered) -> Self {
         let children = &observed.children;
         let subject = &desired.subject;
         let found = children.get(&ChildRef::new(Kind::Secret, names::secret_admin(&subject.name)));
@@ -143,7 +151,7 @@ impl<'a> Planner<'a> {
                     .filter(|claim| is_volume_of(claim, desired))
                     .and_then(|claim| claim.marks.lineage.clone())
             })
-            .unwrap_or_else(|| subject.uid.clone());
+            .unwrap_or_else(|| subject.uid.as_str().into());
         let running = named_members(subject, children)
             .filter_map(|(_, pod)| pod.marks.credentials)
             .max();
@@ -156,25 +164,25 @@ impl<'a> Planner<'a> {
             // made anew over data.
             (None, _) => running.unwrap_or(1),
         };
-        let inputs = desired.intent.inputs(desired.salt.as_ref());
         let template_storage = children
             .get(&set_ref(subject))
             .and_then(|set| match &set.facts {
                 Facts::StatefulSet { template_storage, .. } => template_storage.clone(),
                 _ => None,
             })
-            .unwrap_or_else(|| desired.intent.storage.to_string());
-        let cx = Context {
+            .unwrap_or_else(|| desired.intent.storage.to_string().into());
+        let mut cx = Context {
             subject,
             intent: &desired.intent,
             lineage,
             credentials,
-            inputs: inputs.clone(),
+            inputs: Text::default(),
             template_storage,
             replicas: desired.replicas,
         };
+        rendered.begin(&mut cx, desired);
         let mut plan = Plan {
-            inputs,
+            inputs: cx.inputs.clone(),
             credentials,
             ..Plan::default()
         };
@@ -183,6 +191,7 @@ impl<'a> Planner<'a> {
             desired,
             children,
             cx,
+            rendered,
             plan,
             startable: true,
             has_secret: false,
@@ -208,11 +217,11 @@ impl<'a> Planner<'a> {
             let number = revision_number(found).unwrap_or_default();
             last = last.max(number);
             if found.marks.bucket.as_deref() != Some(subject.bucket.to_string().as_str()) {
-                relabelled.push((child, found, bodies::revision(subject, number, &Value::Null)));
+                relabelled.push((child, found));
             }
         }
-        for (child, found, body) in relabelled {
-            self.keep_labels(child, found, &body);
+        for (child, found) in relabelled {
+            self.keep_labels(child, found, &bodies::revision_labels(subject));
         }
         let Some(spec) = &self.desired.accept else { return };
         // A name that somebody else took is passed over.
@@ -229,17 +238,18 @@ impl<'a> Planner<'a> {
     /// The two Secrets. An administrator's Secret that was lost is made anew only if there is no data yet that knows
     /// the old password, or if the engine takes the new one at its next start.
     fn credentials(&mut self) {
-        let (admin, admin_body) = bodies::secret_admin(&self.cx);
-        let (app, app_body) = bodies::secret_app(&self.cx);
+        let name = &self.desired.subject.name;
+        let admin = ChildRef::new(Kind::Secret, names::secret_admin(name));
+        let app = ChildRef::new(Kind::Secret, names::secret_app(name));
         let volume = self.children.get(&claim_ref(&self.desired.subject, 0));
         let data = volume.filter(|volume| !self.is_from_template(volume));
         self.has_secret = match self.children.get(&admin) {
             // It is adopted together with its volume, or not at all: it stays with data that this Database refuses.
             Some(found) if is_admin_of(found, self.desired) => {
                 let belongs =
-                    |data: &Child| is_volume_of(data, self.desired) && data.marks.lineage == found.marks.lineage;
+                    |data: &Arc<Child>| is_volume_of(data, self.desired) && data.marks.lineage == found.marks.lineage;
                 if data.is_none_or(belongs) {
-                    self.keep_labels(&admin, found, &admin_body);
+                    self.keep_labels(&admin, found, &self.cx.lasting_labels());
                 }
                 true
             }
@@ -255,7 +265,8 @@ impl<'a> Planner<'a> {
                 false
             }
             None => {
-                self.create(&admin, admin_body, Generate::AdminCredentials);
+                let body = bodies::secret_admin(&self.cx);
+                self.create(&admin, body, Generate::AdminCredentials);
                 self.remaking =
                     named_members(&self.desired.subject, self.children).any(|(_, pod)| pod.marks.credentials.is_some());
                 true
@@ -263,8 +274,11 @@ impl<'a> Planner<'a> {
         };
         match self.children.get(&app) {
             Some(found) if !self.ours(found) => self.block(Block::NameTaken(app)),
-            Some(found) => self.keep_labels(&app, found, &app_body),
-            None if self.has_secret => self.create(&app, app_body, Generate::AppCredentials),
+            Some(found) => self.keep_labels(&app, found, &self.cx.labels()),
+            None if self.has_secret => {
+                let body = bodies::secret_app(&self.cx);
+                self.create(&app, body, Generate::AppCredentials);
+            }
             None => {}
         }
     }
@@ -289,8 +303,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Puts back labels of something that is created and not applied: without it no watch shows it.
-    fn keep_labels(&mut self, child: &ChildRef, found: &Child, body: &Value) {
-        let wanted = &body["metadata"]["labels"];
+    fn keep_labels(&mut self, child: &ChildRef, found: &Child, wanted: &Map<String, Value>) {
         let marks = &found.marks;
         let differs = [
             (names::BUCKET_LABEL, &marks.bucket),
@@ -301,8 +314,9 @@ impl<'a> Planner<'a> {
         ]
         .into_iter()
         .any(|(label, has)| {
-            wanted[label]
-                .as_str()
+            wanted
+                .get(label)
+                .and_then(Value::as_str)
                 .is_some_and(|wanted| has.as_deref() != Some(wanted))
         });
         if differs && !found.deleting {
@@ -318,10 +332,11 @@ impl<'a> Planner<'a> {
 
     /// The volume, which is made before its pod, and never started upon if it is of another engine, major or lineage.
     fn volumes(&mut self) {
-        let (claim, mut body) = bodies::claim(&self.cx, 0);
+        let claim = claim_ref(&self.desired.subject, 0);
         let Some(found) = self.children.get(&claim) else {
             // Without a Secret of its own it would pass for data whose password is lost.
             if self.has_secret {
+                let body = bodies::claim(&self.cx, &claim);
                 self.create(&claim, body, Generate::Nothing);
             }
             return;
@@ -334,16 +349,15 @@ impl<'a> Planner<'a> {
             self.block(Block::NameTaken(claim));
             return;
         }
-        if !self.startable
-            && let Some(labels) = body["metadata"]["labels"].as_object_mut()
-        {
+        let mut labels = bodies::claim_labels(&self.cx);
+        if !self.startable {
             // Taken over only to be started upon.
             labels.remove(crate::marks::OWNER_LABEL);
         }
         let intent = &self.desired.intent;
         let engine = intent.engine.to_string();
         let marks = &found.marks;
-        let fits = |has: &Option<String>, wanted: &str| has.as_deref().is_none_or(|has| has == wanted);
+        let fits = |has: &Option<Text>, wanted: &str| has.as_deref().is_none_or(|has| has == wanted);
         if marks.lineage.is_none() && fits(&marks.engine, &engine) && fits(&marks.major, &intent.release.major) {
             // Made by the StatefulSet from our template because ours had gone: it is empty, and ours. Or the label was
             // taken off one that is ours: should it hold other data, the init container finds that out.
@@ -356,7 +370,7 @@ impl<'a> Planner<'a> {
             self.plan.actions.push(Action::Patch {
                 child: claim.clone(),
                 uid: found.uid.clone(),
-                patch: Patch::Merge(json!({"metadata": {"labels": body["metadata"]["labels"]}})),
+                patch: Patch::Merge(json!({"metadata": {"labels": labels}})),
                 why: Why::Differs,
                 effect: Effect::None,
             });
@@ -380,7 +394,7 @@ impl<'a> Planner<'a> {
                 });
                 return;
             }
-            self.keep_labels(&claim, found, &body);
+            self.keep_labels(&claim, found, &labels);
         }
         self.grow(&claim, found);
     }
@@ -411,13 +425,8 @@ impl<'a> Planner<'a> {
     /// Everything that is applied: compared with what we own of it, and sent only if it differs.
     fn applied(&mut self) {
         let salted = self.desired.intent.secret_parameters.is_empty() || self.desired.salt.is_some();
-        let (account, rw, pods) = (
-            bodies::service_account(&self.cx),
-            bodies::service_rw(&self.cx),
-            bodies::service_pods(&self.cx),
-        );
-        for (child, body) in [account, rw, pods] {
-            self.apply(child, body, Effect::None);
+        for part in [Part::Account, Part::Rw, Part::Pods] {
+            self.apply(part, Effect::None);
         }
         if !salted {
             self.block(Block::AwaitsSecret);
@@ -426,34 +435,43 @@ impl<'a> Planner<'a> {
             self.plan.inputs = running.unwrap_or_default();
             return;
         }
-        let config = bodies::config(&self.cx);
-        self.apply(config.0, config.1, Effect::None);
-        let secret = ChildRef::new(Kind::Secret, names::config_secret(&self.desired.subject.name));
-        match bodies::config_secret(&self.cx) {
-            Some((child, body)) => self.apply(child, body, Effect::None),
-            None => self.unwanted(secret),
+        self.apply(Part::Config, Effect::None);
+        if self.desired.intent.secret_parameters.is_empty() {
+            self.unwanted(Part::ConfigSecret.child(&self.desired.subject));
+        } else {
+            self.apply(Part::ConfigSecret, Effect::None);
         }
         // It may be that the Secret was only not seen: what its pods should have is known when it was looked at.
         if self.remaking {
             return;
         }
-        let (set, body) = bodies::stateful_set(&self.cx);
+        let set = Part::Set.child(&self.desired.subject);
         // Also when it may not be started on: one that runs already is kept as declared, so that a lost Secret or a
         // taken name never stops a running database; one that does not exist is not made.
         if self.startable || self.children.get(&set).is_some_and(|found| self.ours(found)) {
             let restarts = members(&self.desired.subject, self.children).any(|(_, pod)| self.outdated(pod).is_some());
-            self.apply(set, body, if restarts { Effect::Restart } else { Effect::None });
+            self.apply(Part::Set, if restarts { Effect::Restart } else { Effect::None });
         }
     }
 
-    fn apply(&mut self, child: ChildRef, body: Value, effect: Effect) {
+    fn apply(&mut self, part: Part, effect: Effect) {
+        let child = part.child(&self.desired.subject);
         match self.children.get(&child) {
-            None => self.push_apply(child, body, None, Why::Missing, Effect::None),
+            None => self.push_apply(child, part.body(&self.cx), None, Why::Missing, Effect::None),
             Some(found) if !self.ours(found) => self.block(Block::NameTaken(child)),
             // It goes; its end is an event, and then it is made again.
             Some(found) if found.deleting => {}
             Some(found) => {
-                if found.owned != Some(digest_of_body(&body)) {
+                let (digest, body) = if let Some(digest) = self.rendered.digest(part) {
+                    (digest, None)
+                } else {
+                    let body = part.body(&self.cx);
+                    let digest = digest_of_body(&body);
+                    self.rendered.keep(part, digest);
+                    (digest, Some(body))
+                };
+                if found.owned != Some(digest) {
+                    let body = body.unwrap_or_else(|| part.body(&self.cx));
                     // What others added is removed in the next round: an apply makes a new version of the object, for
                     // which the pointers to it need not hold.
                     self.push_apply(child, body, Some(found.uid.clone()), Why::Differs, effect);
@@ -463,7 +481,7 @@ impl<'a> Planner<'a> {
                         uid: found.uid.clone(),
                         patch: Patch::Remove {
                             version: found.version(),
-                            pointers: found.intruders.clone(),
+                            pointers: found.intruders.to_vec(),
                         },
                         why: Why::Intruders,
                         effect: Effect::None,
@@ -473,7 +491,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn push_apply(&mut self, child: ChildRef, body: Value, known: Option<String>, why: Why, effect: Effect) {
+    fn push_apply(&mut self, child: ChildRef, body: Value, known: Option<Text>, why: Why, effect: Effect) {
         self.plan.actions.push(Action::Apply {
             child,
             body,
@@ -592,10 +610,7 @@ fn is_admin_of(secret: &Child, desired: &Desired) -> bool {
 }
 
 pub(crate) fn set_ref(subject: &Subject) -> ChildRef {
-    ChildRef::new(
-        Kind::StatefulSet,
-        names::stateful_set(&subject.name, bodies::GENERATION),
-    )
+    Part::Set.child(subject)
 }
 
 /// The pods that our StatefulSet controls. A pod that only carries our labels is somebody else's.
@@ -623,7 +638,8 @@ pub(crate) fn named_members<'a>(
 }
 
 pub(crate) fn of_kind(children: &Children, kind: Kind) -> impl Iterator<Item = (&ChildRef, &Child)> {
-    children.iter().filter(move |(child, _)| child.kind == kind)
+    let of_kind = children.iter().filter(move |(child, _)| child.kind == kind);
+    of_kind.map(|(child, found)| (child, &**found))
 }
 
 pub(crate) fn delete(child: ChildRef, found: &Child, why: Why) -> Action {

@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 use self::members::Members;
 pub use self::notes::{Note, notes};
 
-use crate::child::{Child, ChildRef, Children, Facts};
+use crate::child::{ChildRef, Children, Facts};
 use crate::plan::{Block, Desired, Plan, claim_ref, latest_revision};
 use crate::validate::Refusal;
 
@@ -354,11 +354,8 @@ fn storage(progress: &Progress) -> Says {
         return no("NothingAccepted", String::new());
     };
     let claim = claim_ref(&desired.subject, 0);
-    let Some(Child {
-        facts: Facts::Claim(facts),
-        ..
-    }) = progress.children.get(&claim)
-    else {
+    let found = progress.children.get(&claim);
+    let Some(Facts::Claim(facts)) = found.map(|claim| &claim.facts) else {
         return no("Missing", format!("{claim} does not exist yet"));
     };
     if facts.phase.as_deref() != Some("Bound") {

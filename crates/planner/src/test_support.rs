@@ -1,6 +1,7 @@
 //! Builders for tests: a Database, its intent, and its children as they are once everything has settled.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use api::database::{DatabaseSpec, DeletionPolicy, Engine};
 use api::names;
@@ -93,11 +94,11 @@ pub(crate) fn settled(desired: &Desired) -> Children {
     let fresh = plan(&desired, &Observed::default());
     let mut children: Children = fresh.actions.iter().filter_map(made).collect();
     for child in children.values_mut() {
-        match &mut child.facts {
+        match &mut Arc::make_mut(child).facts {
             Facts::Claim(facts) => {
                 *facts = ClaimFacts {
                     capacity: facts.requested.clone(),
-                    phase: Some("Bound".to_owned()),
+                    phase: Some("Bound".into()),
                     requested: facts.requested.clone(),
                 }
             }
@@ -115,7 +116,7 @@ pub(crate) fn settled(desired: &Desired) -> Children {
 }
 
 /// The child that an action makes, as it is read back.
-fn made(action: &Action) -> Option<(ChildRef, Child)> {
+fn made(action: &Action) -> Option<(ChildRef, Arc<Child>)> {
     let (Action::CreateOnce { child, body, .. } | Action::Apply { child, body, .. }) = action else {
         return None;
     };
@@ -124,7 +125,7 @@ fn made(action: &Action) -> Option<(ChildRef, Child)> {
     object["metadata"]["resourceVersion"] = json!("7");
     let (child, mut facts) = Child::observe(child.kind, &object).expect("it has a uid");
     // A field manager that owns exactly the body is not built here: `tests/convergence.rs` has a server that does.
-    facts.owned = matches!(action, Action::Apply { .. }).then(|| digest_of_body(body));
+    Arc::make_mut(&mut facts).owned = matches!(action, Action::Apply { .. }).then(|| digest_of_body(body));
     Some((child, facts))
 }
 
@@ -133,7 +134,7 @@ pub(crate) fn uid(child: &ChildRef) -> String {
     format!("uid of {child}")
 }
 
-fn pod(desired: &Desired, fresh: &Plan) -> (ChildRef, Child) {
+fn pod(desired: &Desired, fresh: &Plan) -> (ChildRef, Arc<Child>) {
     let set = ChildRef::new(Kind::StatefulSet, "orders-g1");
     let object = json!({
         "metadata": {
@@ -165,9 +166,8 @@ pub(crate) fn pod_facts(children: &mut Children) -> &mut PodFacts {
 
 /// A child that there is.
 pub(crate) fn child<'a>(children: &'a mut Children, kind: Kind, name: &str) -> &'a mut Child {
-    children
-        .get_mut(&ChildRef::new(kind, name))
-        .unwrap_or_else(|| panic!("there is a {kind:?} {name}"))
+    let child = children.get_mut(&ChildRef::new(kind, name));
+    Arc::make_mut(child.unwrap_or_else(|| panic!("there is a {kind:?} {name}")))
 }
 
 /// A plan in a line an action, and its blocks.

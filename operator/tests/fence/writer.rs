@@ -221,7 +221,7 @@ fn deletes(server: &Server, writers: &Writers, there: &ChildRef) {
     accepted(&server.somebody().stamp(&named(there.kind, &there.name), Some("9")));
     writers.fenced("delete", there, || delete(stale, there, version()));
     let changed = Version {
-        resource_version: "2".to_owned(),
+        resource_version: "2".into(),
         ..version()
     };
     let late = writers.runtime.block_on(delete(owner, there, changed));

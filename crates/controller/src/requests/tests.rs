@@ -74,10 +74,10 @@ fn object() -> Value {
 /// As it was left by an owner of this epoch.
 fn version(fence: u64, bucket: &str) -> Version {
     Version {
-        uid: "1".to_owned(),
-        resource_version: "8".to_owned(),
+        uid: "1".into(),
+        resource_version: "8".into(),
         fence: Some(Epoch(fence)),
-        bucket: Some(bucket.to_owned()),
+        bucket: Some(bucket.into()),
     }
 }
 

@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::*;
 
-fn child(version: u64, uid: &str) -> (ChildRef, Child) {
+fn child(version: u64, uid: &str) -> (ChildRef, Arc<Child>) {
     let object = json!({"metadata": {"name": "orders-rw", "uid": uid, "resourceVersion": version.to_string()}});
     Child::observe(Kind::Service, &object).expect("has all that is required")
 }

@@ -132,7 +132,7 @@ fn set_with_one_label_more(bed: &Bed, database: &Value) -> Value {
         template_storage: intent.storage.to_string(),
         replicas: 1,
     };
-    let (_, mut body) = bodies::stateful_set(&cx);
+    let mut body = bodies::Part::Set.body(&cx);
     body["spec"]["template"]["metadata"]["labels"]["example.com/template"] = json!("other");
     body
 }

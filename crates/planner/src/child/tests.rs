@@ -116,14 +116,14 @@ fn what_a_child_is_known_by() {
             "ownerReferences": owned("StatefulSet", "orders-g1"),
         },
     });
-    let text = |text: &str| Some(text.to_owned());
+    let text = |text: &str| Some(Text::new(text));
     let (child, facts) = Child::observe(Kind::Service, &object).expect("it is whole");
     assert_eq!(child, ChildRef::new(Kind::Service, "orders-g1-0"));
     assert_eq!(
-        facts,
+        *facts,
         Child {
-            uid: "1".to_owned(),
-            resource_version: "7".to_owned(),
+            uid: "1".into(),
+            resource_version: "7".into(),
             controller: text("1"),
             fence: Some(Epoch(17)),
             deleting: true,
@@ -141,7 +141,7 @@ fn what_a_child_is_known_by() {
                 role: text("primary"),
             },
             owned: None,
-            intruders: Vec::new(),
+            intruders: Box::default(),
             facts: Facts::Plain,
         }
     );
@@ -158,9 +158,9 @@ fn facts_by_kind() {
         object["metadata"]["name"] = json!("x");
         object["metadata"]["uid"] = json!("1");
         object["metadata"]["resourceVersion"] = json!("7");
-        Child::observe(kind, &object).expect("it is whole").1.facts
+        Child::observe(kind, &object).expect("it is whole").1.facts.clone()
     };
-    let text = |text: &str| Some(text.to_owned());
+    let text = |text: &str| Some(Text::new(text));
     assert_eq!(
         of(
             Kind::PersistentVolumeClaim,
@@ -199,7 +199,7 @@ fn facts_by_kind() {
     );
     assert_eq!(
         of(Kind::Pod, json!({})),
-        Facts::Pod(PodFacts::default()),
+        Facts::Pod(Box::default()),
         "whatever is missing is absent"
     );
 }
@@ -288,7 +288,7 @@ fn a_pods_troubles() {
         pod(&(&unschedulable).into()),
         PodFacts {
             ended: true,
-            unschedulable: Some("0/1 nodes".to_owned()),
+            unschedulable: Some("0/1 nodes".into()),
             ..PodFacts::default()
         }
     );

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use api::database::Engine;
 use serde_json::json;
 
@@ -80,7 +82,7 @@ fn deletions() {
         (
             "what goes already is waited for",
             Retain,
-            |c| c.values_mut().for_each(|c| c.deleting = true),
+            |c| c.values_mut().for_each(|c| Arc::make_mut(c).deleting = true),
             (vec![], texts(&and_pod)),
         ),
         ("the data outlives the Database", Retain, undone, release()),
@@ -113,7 +115,7 @@ fn deletions() {
             Delete,
             |c| {
                 undone(c);
-                child(c, Kind::PersistentVolumeClaim, "data-orders-g1-0").marks.owner = Some("another".to_owned());
+                child(c, Kind::PersistentVolumeClaim, "data-orders-g1-0").marks.owner = Some("another".into());
             },
             release(),
         ),
@@ -123,7 +125,7 @@ fn deletions() {
             |c| {
                 undone(c);
                 for child in c.values_mut() {
-                    child.marks.owner = None;
+                    Arc::make_mut(child).marks.owner = None;
                 }
             },
             release(),
@@ -134,7 +136,7 @@ fn deletions() {
             |c| {
                 undone(c);
                 for child in c.values_mut() {
-                    child.controller = Some("another".to_owned());
+                    Arc::make_mut(child).controller = Some("another".into());
                 }
             },
             release(),
@@ -146,12 +148,12 @@ fn deletions() {
                 let set = child(c, Kind::StatefulSet, "orders-g1").clone();
                 let pod = child(c, Kind::Pod, "orders-g1-0").clone();
                 undone(c);
-                c.insert(ChildRef::new(Kind::Pod, "orders-g1-0"), pod);
+                c.insert(ChildRef::new(Kind::Pod, "orders-g1-0"), pod.into());
                 let theirs = Child {
-                    controller: Some("another".to_owned()),
+                    controller: Some("another".into()),
                     ..set
                 };
-                c.insert(ChildRef::new(Kind::StatefulSet, "orders-g1"), theirs);
+                c.insert(ChildRef::new(Kind::StatefulSet, "orders-g1"), theirs.into());
             },
             release(),
         ),
@@ -163,7 +165,7 @@ fn deletions() {
                 let mut pod = settled(&desired(Engine::Postgresql))
                     .remove(&ChildRef::new(Kind::Pod, "orders-g1-0"))
                     .expect("it has one");
-                pod.controller = Some("another".to_owned());
+                Arc::make_mut(&mut pod).controller = Some("another".into());
                 c.insert(ChildRef::new(Kind::Pod, "orders-debugger"), pod);
             },
             release(),

@@ -57,7 +57,7 @@ fn applied_children() {
             ),
             (
                 "what others added beside is taken out",
-                |_, c| child(c, Kind::Service, "orders-rw").intruders = vec!["/spec/ports/1".to_owned()],
+                |_, c| child(c, Kind::Service, "orders-rw").intruders = ["/spec/ports/1".to_owned()].into(),
                 &["patch Service orders-rw: others added what changes its meaning"],
                 vec![],
             ),
@@ -65,7 +65,7 @@ fn applied_children() {
                 "an edit is repaired first, because that makes another version of the object",
                 |_, c| {
                     let service = child(c, Kind::Service, "orders-rw");
-                    service.intruders = vec!["/spec/ports/1".to_owned()];
+                    service.intruders = ["/spec/ports/1".to_owned()].into();
                     service.owned = None;
                 },
                 &["apply Service orders-rw: differs from what is declared"],
@@ -85,7 +85,7 @@ fn applied_children() {
                 "an object of somebody else is not touched",
                 |_, c| {
                     let account = child(c, Kind::ServiceAccount, "orders");
-                    account.controller = Some("other".to_owned());
+                    account.controller = Some("other".into());
                     account.owned = None;
                 },
                 &[],
@@ -126,9 +126,9 @@ fn applied_children() {
                     theirs.facts = Facts::StatefulSet {
                         generation: 1,
                         observed_generation: 1,
-                        template_storage: Some("1Gi".to_owned()),
+                        template_storage: Some("1Gi".into()),
                     };
-                    c.insert(object(Kind::StatefulSet, "a"), theirs);
+                    c.insert(object(Kind::StatefulSet, "a"), theirs.into());
                 },
                 &[],
                 vec![],
@@ -140,7 +140,7 @@ fn applied_children() {
 #[test]
 fn pods() {
     fn older_inputs(children: &mut Children) {
-        child(children, Kind::Pod, "orders-g1-0").marks.inputs = Some("older".to_owned());
+        child(children, Kind::Pod, "orders-g1-0").marks.inputs = Some("older".into());
     }
     const RESTART: &str = "restart Pod orders-g1-0: runs with other inputs than declared";
     check(
@@ -169,7 +169,7 @@ fn pods() {
                     *facts = Facts::StatefulSet {
                         generation: 2,
                         observed_generation: 1,
-                        template_storage: Some("10Gi".to_owned()),
+                        template_storage: Some("10Gi".into()),
                     };
                 },
                 &[],
@@ -203,7 +203,7 @@ fn pods() {
                 "one that is not our StatefulSet's is left alone",
                 |_, c| {
                     let pod = child(c, Kind::Pod, "orders-g1-0");
-                    pod.controller = Some("other".to_owned());
+                    pod.controller = Some("other".into());
                     pod.marks = Marks::default();
                 },
                 &[],
@@ -292,7 +292,7 @@ fn secret_parameters() {
                         controller: None,
                         ..child(c, Kind::Secret, "orders-app").clone()
                     };
-                    c.insert(object(Kind::Secret, "orders-config-secret"), theirs);
+                    c.insert(object(Kind::Secret, "orders-config-secret"), theirs.into());
                 },
                 &[],
                 vec![],
@@ -311,7 +311,10 @@ fn accepted_specs() {
                 number,
                 spec: digest_of_body(&json!({"number": number})),
             };
-            children.insert(object(Kind::ControllerRevision, &format!("orders-{number}")), more);
+            children.insert(
+                object(Kind::ControllerRevision, &format!("orders-{number}")),
+                more.into(),
+            );
         }
     }
     check(
@@ -383,8 +386,8 @@ fn the_newest_accepted_spec_is_that_of_this_very_database() {
         number: 2,
         spec: digest,
     };
-    newer.controller = Some("another".to_owned());
-    children.insert(object(Kind::ControllerRevision, "orders-2"), newer);
+    newer.controller = Some("another".into());
+    children.insert(object(Kind::ControllerRevision, "orders-2"), newer.into());
     assert_eq!(latest_revision(&children, "database-uid"), Some((1, digest)));
 }
 

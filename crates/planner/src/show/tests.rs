@@ -82,7 +82,7 @@ fn no_value_of_a_secret_is_shown() {
     );
     let patch = Action::Patch {
         child: ChildRef::new(Kind::Secret, "orders-app"),
-        uid: "1".to_owned(),
+        uid: "1".into(),
         patch: Patch::Merge(json!({"stringData": {"password": planted}})),
         why: Why::Differs,
         effect: Effect::None,

@@ -4,7 +4,7 @@ use api::database::status::{ConditionType, DatabaseStatus, MemberStatus, Replica
 use engines::profile;
 
 use super::{BLOCKED, ENGINE_REFUSES, Progress, RESTART_PENDING, Says, says};
-use crate::child::{Facts, PodFacts, Trouble};
+use crate::child::{Facts, PodFacts, Text, Trouble};
 use crate::plan::{self, Block, Desired};
 
 /// The pods, in the light of what is wanted.
@@ -18,12 +18,12 @@ pub(super) struct Members {
 }
 
 pub(super) struct MemberNow {
-    name: String,
-    role: Option<String>,
+    name: Text,
+    role: Option<Text>,
     ready: bool,
     outdated: bool,
     older_image: bool,
-    facts: PodFacts,
+    facts: Box<PodFacts>,
 }
 
 impl Members {
@@ -115,14 +115,14 @@ impl Members {
             desired: Some(count(desired.replicas)),
             ready: Some(count(self.ready)),
             summary: Some(format!("{}/{}", self.ready, desired.replicas)),
-            primary: primary.map(|member| member.name.clone()),
+            primary: primary.map(|member| member.name.to_string()),
             secondaries: Vec::new(),
             members: self
                 .list
                 .iter()
                 .map(|member| MemberStatus {
-                    name: member.name.clone(),
-                    role: member.role.clone(),
+                    name: member.name.to_string(),
+                    role: member.role.as_deref().map(str::to_owned),
                     ready: Some(member.ready),
                     version: None,
                     pending_restart: Some(member.outdated || member.older_image),
@@ -143,8 +143,8 @@ impl Members {
         };
         Some(VersionStatus {
             running,
-            image: member.facts.image.clone(),
-            image_id: member.facts.image_id.clone(),
+            image: member.facts.image.as_deref().map(str::to_owned),
+            image_id: member.facts.image_id.as_deref().map(str::to_owned),
         })
     }
 }

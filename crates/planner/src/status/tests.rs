@@ -236,7 +236,7 @@ fn what_was_accepted_and_what_ran_is_remembered() {
         "no member serves: what ran before is what is known"
     );
     pod_facts(&mut scene.children).ready = true;
-    pod_facts(&mut scene.children).image = Some("newer".to_owned());
+    pod_facts(&mut scene.children).image = Some("newer".into());
     let version = scene.status().version.expect("a member serves");
     assert_eq!(
         version.running,
@@ -376,7 +376,7 @@ fn events_are_for_transitions() {
             |s| {
                 child(&mut s.children, Kind::PersistentVolumeClaim, "data-orders-g1-0")
                     .marks
-                    .lineage = Some("x".to_owned());
+                    .lineage = Some("x".into());
             },
             vec![(true, FOREIGN_VOLUME)],
         ),

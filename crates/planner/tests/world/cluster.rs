@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use planner::child::{ChildRef, Kind};
 use planner::plan::Subject;
+use planner::rendered::Rendered;
 use serde_json::{Value, json};
 
 use super::server::Server;
@@ -53,6 +54,8 @@ pub(crate) struct Cluster {
     /// Number of pods that were ever made.
     pub(crate) pods_made: usize,
     slowness: BTreeMap<ChildRef, usize>,
+    /// What the operator keeps from one plan to the next, however it was killed meanwhile: it may never matter.
+    pub(crate) rendered: Rendered,
 }
 
 impl Cluster {
@@ -75,6 +78,7 @@ impl Cluster {
             served: BTreeSet::new(),
             pods_made: 0,
             slowness: BTreeMap::new(),
+            rendered: Rendered::default(),
         };
         cluster.declare("database-1");
         cluster

@@ -4,6 +4,7 @@
 //! be killed after any number of writes. Every action is checked against what no plan may ever do.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use api::database::{DatabaseSpec, DeletionPolicy};
 use api::names;
@@ -16,7 +17,7 @@ use planner::deletion::{self, LetGo, plan_deletion};
 use planner::intent::Salt;
 use planner::json::Json;
 use planner::owned::digest_of_value;
-use planner::plan::{Block, Desired, Observed, Plan, latest_revision, plan};
+use planner::plan::{Block, Desired, Observed, Plan, latest_revision, plan, plan_again};
 use planner::validate::{References, validate};
 use serde_json::{Value, json};
 use sharding::Epoch;
@@ -162,7 +163,12 @@ impl Reconcile<'_> {
                 stamp: deletion::stamp(&desired.subject, &database.finalizers, database.bucket.as_deref()),
                 children: std::mem::take(&mut self.outcome.children),
             };
-            let next = plan(&desired, &observed);
+            let next = plan_again(&desired, &observed, &mut self.cluster.rendered);
+            assert_eq!(
+                next,
+                plan(&desired, &observed),
+                "what was rendered before changes no plan"
+            );
             self.outcome.children = observed.children;
             let waits = next.blocks.contains(&Block::AwaitsSecret);
             let as_planned = self.carry_out_all(&next.actions);
@@ -255,7 +261,7 @@ impl Reconcile<'_> {
     /// The version that bears our fence and label. The stamp belongs to the write that follows, and is not counted.
     fn stamped(&mut self, child: &ChildRef, version: &Version) -> Result<Version, Refused> {
         let bucket = self.cluster.subject.bucket.to_string();
-        if version.fence == Some(Epoch(self.operator.epoch)) && version.bucket == Some(bucket) {
+        if version.fence == Some(Epoch(self.operator.epoch)) && version.bucket.as_deref() == Some(&bucket) {
             return Ok(version.clone());
         }
         let mut stamp = self.fenced(&json!({}));
@@ -382,7 +388,7 @@ impl Reconcile<'_> {
         match deleted {
             Ok(()) | Err(Refused::NotFound) => {
                 if let Some(known) = self.outcome.children.get_mut(child) {
-                    known.deleting = true;
+                    Arc::make_mut(known).deleting = true;
                 }
                 Ok(true)
             }
@@ -482,7 +488,7 @@ impl Reconcile<'_> {
             Action::Delete { version, .. } | Action::RestartPod { version, .. } => &version.uid,
         };
         // The server refuses a write to another object than was meant.
-        if object["metadata"]["uid"] != *expected {
+        if object["metadata"]["uid"] != **expected {
             return;
         }
         let owner = object["metadata"]["ownerReferences"]

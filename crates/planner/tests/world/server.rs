@@ -4,6 +4,7 @@
 //! immutable fields; finalizers; what a server adds. Not simulated: validation of values, admission, other versions.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use planner::child::{Child, ChildRef, Kind};
 use serde_json::{Value, json};
@@ -33,7 +34,7 @@ struct Stored {
     /// `managedFields`, until a manager changes something.
     rendered: Option<Value>,
     /// What `Child::observe` says of it, until it changes.
-    seen: Option<Child>,
+    seen: Option<Arc<Child>>,
 }
 
 /// Why a request was refused.
@@ -100,7 +101,7 @@ impl Server {
     }
 
     /// The facts that the operator takes of an object.
-    pub(crate) fn look(&mut self, child: &ChildRef) -> Option<Child> {
+    pub(crate) fn look(&mut self, child: &ChildRef) -> Option<Arc<Child>> {
         if self.objects.get(child)?.seen.is_none() {
             let stored = self.objects.get_mut(child)?;
             // Put in and taken out again rather than copied: this is most of the work of the tests.

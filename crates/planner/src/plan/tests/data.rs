@@ -38,7 +38,7 @@ fn volumes() {
             ),
             (
                 "that of the Database before is taken over",
-                |_, c| volume(c).marks.owner = Some("older".to_owned()),
+                |_, c| volume(c).marks.owner = Some("older".into()),
                 &["patch PersistentVolumeClaim data-orders-g1-0: differs from what is declared"],
                 vec![],
             ),
@@ -53,20 +53,20 @@ fn volumes() {
             ),
             (
                 "one of another engine is not started upon",
-                |_, c| volume(c).marks.engine = Some("redis".to_owned()),
+                |_, c| volume(c).marks.engine = Some("redis".into()),
                 &[],
                 foreign("engine is redis, wanted postgresql"),
             ),
             (
                 "one of another major is not started upon",
-                |_, c| volume(c).marks.major = Some("14".to_owned()),
+                |_, c| volume(c).marks.major = Some("14".into()),
                 &[],
                 foreign("major is 14, wanted 18"),
             ),
             (
                 "one of another data set is not started upon, and all that differs is told",
                 |_, c| {
-                    volume(c).marks.lineage = Some("other".to_owned());
+                    volume(c).marks.lineage = Some("other".into());
                     volume(c).marks.major = None;
                 },
                 &[],
@@ -76,7 +76,7 @@ fn volumes() {
                 "one of another engine that lost its lineage is not taken for ours",
                 |_, c| {
                     volume(c).marks.lineage = None;
-                    volume(c).marks.engine = Some("redis".to_owned());
+                    volume(c).marks.engine = Some("redis".into());
                 },
                 &[],
                 foreign("engine is redis, wanted postgresql, lineage is unknown, wanted database-uid"),
@@ -89,7 +89,7 @@ fn volumes() {
             ),
             (
                 "one that somebody else controls is not ours",
-                |_, c| volume(c).controller = Some("other".to_owned()),
+                |_, c| volume(c).controller = Some("other".into()),
                 &[],
                 vec![Block::NameTaken(claim())],
             ),
@@ -142,7 +142,7 @@ fn credentials() {
                 |_, c| {
                     drop_child(c, Kind::Secret, "orders-admin");
                     drop_child(c, Kind::Secret, "orders-app");
-                    child(c, Kind::PersistentVolumeClaim, "data-orders-g1-0").marks.engine = Some("redis".to_owned());
+                    child(c, Kind::PersistentVolumeClaim, "data-orders-g1-0").marks.engine = Some("redis".into());
                 },
                 &[],
                 vec![Block::ForeignVolume {
@@ -178,7 +178,7 @@ fn credentials() {
                 "but not without the data that it belongs to",
                 |_, c| {
                     child(c, Kind::Secret, "orders-admin").marks.owner = None;
-                    child(c, Kind::PersistentVolumeClaim, "data-orders-g1-0").marks.major = Some("15".to_owned());
+                    child(c, Kind::PersistentVolumeClaim, "data-orders-g1-0").marks.major = Some("15".into());
                 },
                 &[],
                 vec![Block::ForeignVolume {
@@ -188,7 +188,7 @@ fn credentials() {
             ),
             (
                 "that of another engine is not ours",
-                |_, c| child(c, Kind::Secret, "orders-admin").marks.engine = Some("redis".to_owned()),
+                |_, c| child(c, Kind::Secret, "orders-admin").marks.engine = Some("redis".into()),
                 &[],
                 vec![Block::NameTaken(admin())],
             ),
@@ -200,7 +200,7 @@ fn credentials() {
             ),
             (
                 "an application's Secret of somebody else is not touched",
-                |_, c| child(c, Kind::Secret, "orders-app").controller = Some("other".to_owned()),
+                |_, c| child(c, Kind::Secret, "orders-app").controller = Some("other".into()),
                 &[],
                 taken(Kind::Secret, "orders-app"),
             ),

@@ -11,7 +11,7 @@ type Case = (
     &'static str,
 );
 
-fn volume(scene: &mut Scene) -> &mut Child {
+fn volume(scene: &mut Scene) -> &mut crate::child::Child {
     child(&mut scene.children, Kind::PersistentVolumeClaim, "data-orders-g1-0")
 }
 
@@ -117,7 +117,7 @@ fn complaints_by_cause() {
             |s| {
                 gone(s, Kind::Pod, "orders-g1-0");
                 gone(s, Kind::StatefulSet, "orders-g1");
-                volume(s).marks.engine = Some("redis".to_owned());
+                volume(s).marks.engine = Some("redis".into());
             },
             Phase::Failed,
             &[
@@ -148,9 +148,9 @@ fn complaints_by_cause() {
             Engine::Postgresql,
             |s| {
                 volume(s).facts = Facts::Claim(crate::child::ClaimFacts {
-                    requested: Some("10Gi".to_owned()),
-                    capacity: Some("5Gi".to_owned()),
-                    phase: Some("Bound".to_owned()),
+                    requested: Some("10Gi".into()),
+                    capacity: Some("5Gi".into()),
+                    phase: Some("Bound".into()),
                 });
             },
             Phase::Ready,
@@ -163,7 +163,7 @@ fn complaints_by_cause() {
             |s| {
                 volume(s).facts = Facts::Claim(crate::child::ClaimFacts::default());
                 pod_facts(&mut s.children).ready = false;
-                pod_facts(&mut s.children).unschedulable = Some("no volume".to_owned());
+                pod_facts(&mut s.children).unschedulable = Some("no volume".into());
             },
             Phase::Creating,
             &[
@@ -255,7 +255,7 @@ fn complaints_by_cause() {
         (
             "an image of an older operator",
             Engine::Postgresql,
-            |s| pod_facts(&mut s.children).image = Some("older".to_owned()),
+            |s| pod_facts(&mut s.children).image = Some("older".into()),
             Phase::Ready,
             &["ConfigurationApplied=True UpdateAvailable"],
             "all members serve",
@@ -275,7 +275,7 @@ fn complaints_by_cause() {
         (
             "a pod that only carries our labels is no member",
             Engine::Postgresql,
-            |s| child(&mut s.children, Kind::Pod, "orders-g1-0").controller = Some("another".to_owned()),
+            |s| child(&mut s.children, Kind::Pod, "orders-g1-0").controller = Some("another".into()),
             Phase::Creating,
             &[
                 "Ready=False MembersNotReady",

@@ -38,24 +38,22 @@ pub fn containers(engine: Engine, release: &Release) -> PodParts {
     let shell = |script: &str| json!(["sh", "-ec", script]);
     let profile = profile(engine);
     let mut database = json!({
-        "command": shell(&scripts.run),
         // The first is the name under which the shell reports errors.
         "args": ["run", release.major],
         "ports": [{"name": profile.port_name, "containerPort": profile.port, "protocol": "TCP"}],
-        "startupProbe": probe(&scripts.ready, &STARTUP),
-        "readinessProbe": probe(&scripts.ready, &READINESS),
-        "livenessProbe": probe(&scripts.alive, &LIVENESS),
     });
+    // Moved in: `json!` copies every value that stands in it, and these hold scripts.
+    database["command"] = shell(&scripts.run);
+    database["startupProbe"] = probe(&scripts.ready, &STARTUP);
+    database["readinessProbe"] = probe(&scripts.ready, &READINESS);
+    database["livenessProbe"] = probe(&scripts.alive, &LIVENESS);
     if let Some(stop) = &scripts.stop {
-        database["lifecycle"] = json!({"preStop": {"exec": {"command": shell(stop)}}});
+        database["lifecycle"] = json!({"preStop": {"exec": {}}});
+        database["lifecycle"]["preStop"]["exec"]["command"] = shell(stop);
     }
-    PodParts {
-        initialise: json!({
-            "command": shell(&scripts.initialise),
-            "args": ["initialise", engine.as_str(), release.major],
-        }),
-        database,
-    }
+    let mut initialise = json!({"args": ["initialise", engine.as_str(), release.major]});
+    initialise["command"] = shell(&scripts.initialise);
+    PodParts { initialise, database }
 }
 
 /// When a probe asks, in seconds, and how many failures in a row it takes.

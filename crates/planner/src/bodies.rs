@@ -88,8 +88,9 @@ impl Context<'_> {
         let mut body = json!({
             "apiVersion": child.kind.api_version(),
             "kind": child.kind.name(),
-            "metadata": {"name": child.name, "namespace": self.subject.namespace, "labels": labels.into()},
+            "metadata": {"name": child.name, "namespace": self.subject.namespace},
         });
+        body["metadata"]["labels"] = labels.into();
         if let (Some(body), Value::Object(rest)) = (body.as_object_mut(), rest) {
             body.extend(rest);
         }
@@ -303,14 +304,16 @@ fn claim_spec(cx: &Context, storage: &str) -> Value {
 /// What runs the members.
 fn stateful_set(cx: &Context) -> Value {
     // An atomic list that the API server fills in: everything that it adds stands here too.
-    let template = json!({
+    let mut claim = json!({
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": "data", "labels": cx.labels()},
-        "spec": claim_spec(cx, &cx.template_storage),
+        "metadata": {"name": "data"},
         "status": {"phase": "Pending"},
     });
-    json!({"spec": {
+    // Moved in, here and below: `json!` copies every value that stands in it, at each level once more.
+    claim["metadata"]["labels"] = cx.labels().into();
+    claim["spec"] = claim_spec(cx, &cx.template_storage);
+    let mut body = json!({"spec": {
         "serviceName": names::service_pods(cx.name()),
         "replicas": cx.replicas,
         "podManagementPolicy": "Parallel",
@@ -321,12 +324,14 @@ fn stateful_set(cx: &Context) -> Value {
             names::DATABASE_LABEL: cx.name(),
             marks::GENERATION_LABEL: GENERATION.to_string(),
         }},
-        "template": {
-            "metadata": {"labels": cx.member_labels(), "annotations": cx.annotations()},
-            "spec": pod_spec(cx),
-        },
-        "volumeClaimTemplates": [template],
-    }})
+    }});
+    let mut template = json!({"metadata": {}});
+    template["metadata"]["labels"] = cx.member_labels().into();
+    template["metadata"]["annotations"] = cx.annotations();
+    template["spec"] = pod_spec(cx);
+    body["spec"]["template"] = template;
+    body["spec"]["volumeClaimTemplates"] = Value::Array(vec![claim]);
+    body
 }
 
 fn pod_spec(cx: &Context) -> Value {
@@ -356,7 +361,7 @@ fn pod_spec(cx: &Context) -> Value {
         }]);
         container
     };
-    json!({
+    let mut spec = json!({
         "serviceAccountName": names::service_account(cx.name()),
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
@@ -369,10 +374,11 @@ fn pod_spec(cx: &Context) -> Value {
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "initContainers": [container("initialise", parts.initialise)],
-        "containers": [container("database", parts.database)],
-        "volumes": volumes(cx),
-    })
+    });
+    spec["initContainers"] = Value::Array(vec![container("initialise", parts.initialise)]);
+    spec["containers"] = Value::Array(vec![container("database", parts.database)]);
+    spec["volumes"] = volumes(cx);
+    spec
 }
 
 fn mounts(cx: &Context) -> Value {
@@ -386,7 +392,7 @@ fn mounts(cx: &Context) -> Value {
     if !cx.intent.secret_parameters.is_empty() {
         mounts.push(json!({"name": "config-secret", "mountPath": "/etc/database/config-secret", "readOnly": true}));
     }
-    json!(mounts)
+    Value::Array(mounts)
 }
 
 fn volumes(cx: &Context) -> Value {
@@ -402,5 +408,5 @@ fn volumes(cx: &Context) -> Value {
         let name = names::config_secret(cx.name());
         volumes.push(json!({"name": "config-secret", "secret": {"secretName": name, "defaultMode": mode}}));
     }
-    json!(volumes)
+    Value::Array(volumes)
 }

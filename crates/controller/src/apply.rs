@@ -212,7 +212,7 @@ impl Round<'_> {
                 match stamped {
                     Ok(database) => {
                         *self.database = database.clone();
-                        self.store.put_database(self.key, database);
+                        self.store.answer_database(self.key, database);
                     }
                     // The last finalizer went, and the Database with it.
                     Err(ApiError::NotFound { .. }) if matches!(action, Action::Release(_)) => {}
@@ -399,7 +399,7 @@ impl Round<'_> {
 
     fn keep(&mut self, (child, facts): (ChildRef, Arc<Child>)) {
         self.children.insert(child.clone(), facts.clone());
-        self.store.put_child(self.key, child, facts);
+        self.store.answer_child(self.key, child, facts);
     }
 
     /// Takes what is left of a child that was deleted. It leaves the store by the event of its end only.

@@ -55,6 +55,6 @@ async fn stamp(cx: &Context, key: &Key, writer: &Writer, arrival: &Arrival) -> R
     let stamped = writer.stamp(&key.name, &arrival.version, &change).await;
     ApiError::count(&cx.metrics, Action::Stamp, &stamped);
     let database = stamped?;
-    cx.store.put_database(key, database.clone());
+    cx.store.answer_database(key, database.clone());
     Ok(Arc::new(database))
 }

@@ -79,7 +79,7 @@ pub async fn report(
     let version = database.resource_version().unwrap_or_default();
     let written = writer.status(&subject.name, &version, &change).await;
     ApiError::count(&cx.metrics, Action::Status, &written);
-    cx.store.put_database(key, written?);
+    cx.store.answer_database(key, written?);
     for note in notes(&database.status, &status) {
         if !writer.holds() {
             // The status tells it, and the next transition is the next owner's to tell.

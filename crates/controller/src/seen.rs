@@ -15,7 +15,10 @@ use planner::child::{Child, ChildRef, Kind, database_of};
 use planner::json::{Json, at, text};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use sharding::Epoch;
+
+use crate::store::{Recalled, Store};
 
 /// A child of some Database. `K` is the index of its kind in [`Kind::ALL`]: lists do not repeat the kind in each item,
 /// so it has to be in the type.
@@ -41,17 +44,81 @@ impl<const K: usize> SeenChild<K> {
     }
 }
 
-impl<'de, const K: usize> Deserialize<'de> for SeenChild<K> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let object = Json::deserialize(deserializer)?;
+tokio::task_local! {
+    /// What is known to whoever decodes events in this task. What it knows by the answer to a write is not read again:
+    /// most events of a change are the echoes of our own writes.
+    pub static STORE: Store;
+}
+
+/// Decodes an object, unless it is known.
+fn decode<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    known: impl FnOnce(Recalled) -> Option<T>,
+    read: impl FnOnce(Json<'de>) -> Result<T, D::Error>,
+) -> Result<T, D::Error> {
+    let store = STORE.try_with(Store::clone).ok();
+    let Some(store) = store.filter(Store::awaits_events) else {
+        return read(Json::deserialize(deserializer)?);
+    };
+    let text = <&RawValue>::deserialize(deserializer)?.get();
+    let version = serde_json::from_str(text).ok().and_then(|Versioned { metadata }| {
+        let version = metadata.resource_version?;
+        version.parse().ok()
+    });
+    match version.and_then(|version| store.recall(version)).and_then(known) {
+        Some(known) => Ok(known),
+        None => read(serde_json::from_str(text).map_err(de::Error::custom)?),
+    }
+}
+
+/// The version of an object, and nothing else of it.
+#[derive(Deserialize)]
+struct Versioned {
+    metadata: VersionedMeta,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct VersionedMeta {
+    resource_version: Option<String>,
+}
+
+impl<const K: usize> SeenChild<K> {
+    fn known(recalled: Recalled) -> Option<Self> {
+        let Recalled::Child(key, child, facts) = recalled else {
+            return None;
+        };
+        let meta = ObjectMeta {
+            name: Some(child.name.to_string()),
+            namespace: Some(key.namespace.to_string()),
+            uid: Some(facts.uid.to_string()),
+            resource_version: Some(facts.resource_version.to_string()),
+            ..ObjectMeta::default()
+        };
+        // Versions of other kinds may be kept, and counted, elsewhere.
+        (child.kind == Self::KIND).then(|| Self {
+            meta,
+            database: Some(key.name.to_string()),
+            child,
+            facts,
+        })
+    }
+
+    fn read<E: de::Error>(object: Json) -> Result<Self, E> {
         let (meta, database) = (identity(&object), database_of(Self::KIND, &object));
-        let (child, facts) = Child::observe(Self::KIND, object).map_err(de::Error::custom)?;
+        let (child, facts) = Child::observe(Self::KIND, object).map_err(E::custom)?;
         Ok(Self {
             meta,
             database,
             child,
             facts,
         })
+    }
+}
+
+impl<'de, const K: usize> Deserialize<'de> for SeenChild<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        decode(deserializer, Self::known, Self::read)
     }
 }
 
@@ -159,7 +226,16 @@ impl SeenDatabase {
 
 impl<'de> Deserialize<'de> for SeenDatabase {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let object = Json::deserialize(deserializer)?;
+        let known = |recalled| match recalled {
+            Recalled::Database(known) => Some(Self::clone(&known)),
+            Recalled::Child(..) => None,
+        };
+        decode(deserializer, known, Self::read)
+    }
+}
+
+impl SeenDatabase {
+    fn read<E: de::Error>(object: Json) -> Result<Self, E> {
         let metadata = at(&object, &["metadata"]);
         let status = status(&object);
         let spec = serde_path_to_error::deserialize(part(&object, "spec")).map_err(|error| UnreadableSpec {
@@ -177,9 +253,8 @@ impl<'de> Deserialize<'de> for SeenDatabase {
             status,
             meta: ObjectMeta {
                 generation: at(metadata, &["generation"]).as_i64(),
-                deletion_timestamp: Option::deserialize(at(metadata, &["deletionTimestamp"]))
-                    .map_err(de::Error::custom)?,
-                finalizers: Option::deserialize(at(metadata, &["finalizers"])).map_err(de::Error::custom)?,
+                deletion_timestamp: Option::deserialize(at(metadata, &["deletionTimestamp"])).map_err(E::custom)?,
+                finalizers: Option::deserialize(at(metadata, &["finalizers"])).map_err(E::custom)?,
                 labels: bucket.map(|bucket| [(names::BUCKET_LABEL.to_owned(), bucket.to_owned())].into()),
                 ..identity(&object)
             },

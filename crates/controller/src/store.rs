@@ -98,7 +98,25 @@ type Partitions = BTreeMap<Bucket, HashMap<Key, Entry>>;
 
 /// All that is known. Clones share it.
 #[derive(Clone, Default)]
-pub struct Store(Arc<Mutex<Partitions>>);
+pub struct Store(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    partitions: Mutex<Partitions>,
+    /// What answers told us, by version: the Database of this key, or that child of it. Kept until a watch tells of it.
+    answers: Mutex<HashMap<u64, (Key, Option<ChildRef>)>>,
+}
+
+/// So many answers whose events have not come yet. There are more only when events do not come at all.
+const ANSWERS: usize = 4096;
+
+/// An object that is known already.
+pub enum Recalled {
+    /// A Database.
+    Database(Arc<SeenDatabase>),
+    /// A child of the Database with this key.
+    Child(Key, ChildRef, Arc<Child>),
+}
 
 /// What is known of some buckets, as one list or watch may change it.
 #[derive(Clone, Copy)]
@@ -131,7 +149,59 @@ impl Part<'_> {
 impl Store {
     fn lock(&self) -> MutexGuard<'_, Partitions> {
         // A thread that panicked here left at most one entry out of date, which the next event or list corrects.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answers(&self) -> MutexGuard<'_, HashMap<u64, (Key, Option<ChildRef>)>> {
+        // Nothing in it has to fit together.
+        self.0.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a child as the answer to a write told it: its event need not be read.
+    pub fn answer_child(&self, key: &Key, child: ChildRef, facts: Arc<Child>) {
+        let (at, what) = (version(&facts.resource_version), Some(child.clone()));
+        if self.put_child(key, child, facts) {
+            self.answered(at, key, what);
+        }
+    }
+
+    /// Takes a Database as the answer to a write told it: its event need not be read.
+    pub fn answer_database(&self, key: &Key, database: SeenDatabase) {
+        let at = version_of(&database);
+        if self.put_database(key, database) {
+            self.answered(at, key, None);
+        }
+    }
+
+    fn answered(&self, at: u64, key: &Key, what: Option<ChildRef>) {
+        let mut answers = self.answers();
+        if answers.len() >= ANSWERS {
+            answers.clear();
+        }
+        answers.insert(at, (key.clone(), what));
+    }
+
+    /// Whether there are answers whose events have not come yet.
+    pub fn awaits_events(&self) -> bool {
+        !self.answers().is_empty()
+    }
+
+    /// What an answer told about this version, if it still stands. Only once: its event comes once.
+    pub fn recall(&self, at: u64) -> Option<Recalled> {
+        let (key, what) = self.answers().remove(&at)?;
+        let all = self.lock();
+        let entry = all.get(&key.bucket)?.get(&key)?;
+        match what {
+            None => {
+                let database = entry.database.as_ref().filter(|known| version_of(known) == at);
+                database.cloned().map(Recalled::Database)
+            }
+            Some(child) => {
+                let facts = entry.children.get(&child);
+                let facts = facts.filter(|known| version(&known.resource_version) == at).cloned();
+                facts.map(|facts| Recalled::Child(key, child, facts))
+            }
+        }
     }
 
     /// Begins to take what is told of these buckets.

@@ -27,7 +27,7 @@ use workqueue::{Class, Queue};
 
 use crate::arrivals::{Arrival, Arrivals};
 use crate::reopen::patiently;
-use crate::seen::{SeenChild, SeenDatabase};
+use crate::seen::{STORE, SeenChild, SeenDatabase};
 use crate::store::{Key, Part, Store};
 use crate::strays::Strays;
 
@@ -95,11 +95,14 @@ impl<'a> Opening<'a> {
     }
 
     fn spawn(&mut self, scope: Option<&String>, watch: impl FnOnce(Common) -> Task) {
-        self.tasks.spawn(watch(Common {
-            sink: self.source.sink.clone(),
+        let sink = self.source.sink.clone();
+        let store = sink.store.clone();
+        let watch = watch(Common {
+            sink,
             scope: scope.cloned(),
             listed: self.listed.clone(),
-        }));
+        });
+        self.tasks.spawn(STORE.scope(store, watch));
     }
 
     fn opened(self) -> Watches {

@@ -1,6 +1,8 @@
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::store::Key;
 
 fn database(spec: &Value, status: &Value) -> Value {
     json!({
@@ -68,4 +70,65 @@ fn a_spec_that_cannot_be_read_is_a_fault_of_that_database_only() {
         seen.spec.expect_err("an engine that we do not know").field,
         "spec.engine"
     );
+}
+
+/// A Service at this version, as an event has it.
+fn service(version: u64) -> String {
+    json!({"metadata": {
+        "name": "orders-rw", "namespace": "shop", "uid": "u", "resourceVersion": version.to_string(),
+        "ownerReferences": [{"kind": "Database", "name": "orders", "uid": "o", "controller": true}],
+    }})
+    .to_string()
+}
+
+const SERVICE: usize = 2;
+
+fn read<T: DeserializeOwned>(text: &str) -> T {
+    serde_json::from_str(text).expect("it is whole")
+}
+
+#[test]
+fn the_event_of_an_answer_is_what_the_answer_was_and_every_other_event_is_read() {
+    let store = Store::default();
+    store.hold(sharding::Bucket::all());
+    let key = Key::new("shop", "orders");
+    // Facts that no text has tell whether the text was read.
+    let answer = |version| {
+        let SeenChild { child, mut facts, .. } = read::<SeenChild<SERVICE>>(&service(version));
+        Arc::make_mut(&mut facts).deleting = true;
+        store.answer_child(&key, child, facts);
+    };
+    let known = |text: String| STORE.sync_scope(store.clone(), || read::<SeenChild<SERVICE>>(&text));
+    answer(7);
+    assert!(!known(service(8)).facts.deleting, "another version");
+    let echo = known(service(7));
+    assert!(echo.facts.deleting, "the version that was answered");
+    let whole = read::<SeenChild<SERVICE>>(&service(7));
+    assert_eq!(
+        (echo.meta, echo.database, echo.child),
+        (whole.meta, whole.database, whole.child)
+    );
+    assert!(!known(service(7)).facts.deleting, "it is read when it comes again");
+    answer(9);
+    let account = STORE.sync_scope(store.clone(), || read::<SeenChild<1>>(&service(9)));
+    assert!(!account.facts.deleting, "another kind");
+    answer(10);
+    answer(11);
+    assert!(!known(service(10)).facts.deleting, "a version that was overtaken");
+    store.release(sharding::Bucket::all());
+    assert!(!known(service(11)).facts.deleting, "what is forgotten");
+    assert!(!store.awaits_events(), "nothing is kept for ever");
+}
+
+#[test]
+fn the_event_of_an_answer_about_a_database_is_not_read() {
+    let store = Store::default();
+    store.hold(sharding::Bucket::all());
+    let text = database(&spec(), &Value::Null).to_string();
+    let mut answer: SeenDatabase = read(&text);
+    answer.paused = false;
+    store.answer_database(&Key::new("shop", "orders"), answer);
+    let known = || STORE.sync_scope(store.clone(), || read::<SeenDatabase>(&text));
+    assert!(!known().paused, "what was answered");
+    assert!(known().paused, "what is written there, when it comes again");
 }

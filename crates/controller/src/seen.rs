@@ -230,15 +230,15 @@ impl<'de> Deserialize<'de> for SeenDatabase {
             Recalled::Database(known) => Some(Self::clone(&known)),
             Recalled::Child(..) => None,
         };
-        decode(deserializer, known, Self::read)
+        decode(deserializer, known, |object| Self::read(&object))
     }
 }
 
 impl SeenDatabase {
-    fn read<E: de::Error>(object: Json) -> Result<Self, E> {
-        let metadata = at(&object, &["metadata"]);
-        let status = status(&object);
-        let spec = serde_path_to_error::deserialize(part(&object, "spec")).map_err(|error| UnreadableSpec {
+    fn read<E: de::Error>(object: &Json) -> Result<Self, E> {
+        let metadata = at(object, &["metadata"]);
+        let status = status(object);
+        let spec = serde_path_to_error::deserialize(part(object, "spec")).map_err(|error| UnreadableSpec {
             field: format!("spec.{}", error.path()),
             error: error.inner().to_string(),
         });
@@ -256,7 +256,7 @@ impl SeenDatabase {
                 deletion_timestamp: Option::deserialize(at(metadata, &["deletionTimestamp"])).map_err(E::custom)?,
                 finalizers: Option::deserialize(at(metadata, &["finalizers"])).map_err(E::custom)?,
                 labels: bucket.map(|bucket| [(names::BUCKET_LABEL.to_owned(), bucket.to_owned())].into()),
-                ..identity(&object)
+                ..identity(object)
             },
         })
     }

@@ -163,7 +163,7 @@ impl ReconcileError {
 /// Brings one Database closer to what is declared, for as long as the permit holds.
 pub async fn reconcile(cx: &Context, key: &Key, permit: &Permit) -> Result<Next, ReconcileError> {
     let entry = cx.store.get(key);
-    let writer = Writer::new(cx.client.clone(), &key.subject(""), permit.clone());
+    let writer = Writer::new(cx.client.clone(), &key.subject(""), permit.clone()).knowing(&cx.store, key);
     let met = meet(cx, key, &writer, &entry).await.map_err(ReconcileError::Meet)?;
     let Some(database) = met else {
         cx.restarts.settled(key);

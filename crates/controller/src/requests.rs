@@ -25,7 +25,8 @@ use sharding::Epoch;
 
 pub use crate::api_error::ApiError;
 use crate::permit::Permit;
-use crate::seen::SeenDatabase;
+use crate::seen::{SeenDatabase, version};
+use crate::store::{Key, Store};
 
 /// A client that writes on behalf of one Database, for as long as its permit holds.
 #[derive(Clone)]
@@ -35,6 +36,8 @@ pub struct Writer {
     /// As it stands in a label.
     bucket: String,
     permit: Permit,
+    /// What is known of the Database with this key, if it is kept.
+    known: Option<(Store, Key)>,
 }
 
 /// A version that no object has: etcd's counter is 1 while it is empty. An apply that carries it creates what does not
@@ -55,7 +58,16 @@ impl Writer {
             namespace: subject.namespace.clone(),
             bucket: subject.bucket.to_string(),
             permit,
+            known: None,
         }
+    }
+
+    /// The same, with what is known of the Database with this key: an answer is not read when a watch has told that
+    /// version already, which it often does sooner.
+    #[must_use]
+    pub fn knowing(mut self, store: &Store, key: &Key) -> Self {
+        self.known = Some((store.clone(), key.clone()));
+        self
     }
 
     fn path(&self, kind: Kind) -> String {
@@ -80,7 +92,23 @@ impl Writer {
     async fn write_child(&self, child: &ChildRef, request: BuiltRequest) -> Answer {
         let object = child.to_string();
         let text = self.send(&object, request).await?;
+        let known = self
+            .known
+            .as_ref()
+            .and_then(|(store, key)| store.child_at(key, child, version(&text)?));
+        if let Some(known) = known {
+            return Ok((child.clone(), known));
+        }
         observed(child, decoded::<Json>(&object, &text)?)
+    }
+
+    async fn write_database(&self, object: &str, request: BuiltRequest) -> Result<SeenDatabase, ApiError> {
+        let text = self.send(object, request).await?;
+        let known = self
+            .known
+            .as_ref()
+            .and_then(|(store, key)| store.database_at(key, version(&text)?));
+        known.map_or_else(|| decoded(object, &text), |known| Ok(SeenDatabase::clone(&known)))
     }
 
     /// The body with the fence of this writer, and with the label by which the API server finds what the fence is compared
@@ -294,7 +322,7 @@ impl Writer {
         let mut body = self.fenced(change);
         body["metadata"]["resourceVersion"] = json!(resource_version);
         let request = Request::new(databases(&self.namespace)).patch(name, &managed(), &KubePatch::Merge(body));
-        self.write(&format!("Database {name}"), request).await
+        self.write_database(&format!("Database {name}"), request).await
     }
 
     /// Changes the status of the Database, if it is still at this version. Its fence is a field of it, since the API server
@@ -308,7 +336,7 @@ impl Writer {
             &managed(),
             &KubePatch::Merge(body),
         );
-        self.write(&format!("Database {name}, status"), request).await
+        self.write_database(&format!("Database {name}, status"), request).await
     }
 
     /// Epoch that this writer writes with.

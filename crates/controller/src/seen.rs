@@ -61,17 +61,18 @@ fn decode<'de, D: Deserializer<'de>, T>(
         return read(Json::deserialize(deserializer)?);
     };
     let text = <&RawValue>::deserialize(deserializer)?.get();
-    let version = serde_json::from_str(text).ok().and_then(|Versioned { metadata }| {
-        let version = metadata.resource_version?;
-        version.parse().ok()
-    });
-    match version.and_then(|version| store.recall(version)).and_then(known) {
+    match version(text).and_then(|version| store.recall(version)).and_then(known) {
         Some(known) => Ok(known),
         None => read(serde_json::from_str(text).map_err(de::Error::custom)?),
     }
 }
 
-/// The version of an object, and nothing else of it.
+/// The version of an object, without reading anything else of it.
+pub fn version(text: &str) -> Option<u64> {
+    let Versioned { metadata } = serde_json::from_str(text).ok()?;
+    metadata.resource_version?.parse().ok()
+}
+
 #[derive(Deserialize)]
 struct Versioned {
     metadata: VersionedMeta,

@@ -181,6 +181,20 @@ impl Store {
         answers.insert(at, (key.clone(), what));
     }
 
+    /// A child, if what is known of it is of this version.
+    pub fn child_at(&self, key: &Key, child: &ChildRef, at: u64) -> Option<Arc<Child>> {
+        let all = self.lock();
+        let known = all.get(&key.bucket)?.get(key)?.children.get(child);
+        known.filter(|known| version(&known.resource_version) == at).cloned()
+    }
+
+    /// A Database, if what is known of it is of this version.
+    pub fn database_at(&self, key: &Key, at: u64) -> Option<Arc<SeenDatabase>> {
+        let all = self.lock();
+        let known = all.get(&key.bucket)?.get(key)?.database.as_ref();
+        known.filter(|known| version_of(known) == at).cloned()
+    }
+
     /// Whether there are answers whose events have not come yet.
     pub fn awaits_events(&self) -> bool {
         !self.answers().is_empty()
@@ -189,17 +203,11 @@ impl Store {
     /// What an answer told about this version, if it still stands. Only once: its event comes once.
     pub fn recall(&self, at: u64) -> Option<Recalled> {
         let (key, what) = self.answers().remove(&at)?;
-        let all = self.lock();
-        let entry = all.get(&key.bucket)?.get(&key)?;
         match what {
-            None => {
-                let database = entry.database.as_ref().filter(|known| version_of(known) == at);
-                database.cloned().map(Recalled::Database)
-            }
+            None => self.database_at(&key, at).map(Recalled::Database),
             Some(child) => {
-                let facts = entry.children.get(&child);
-                let facts = facts.filter(|known| version(&known.resource_version) == at).cloned();
-                facts.map(|facts| Recalled::Child(key, child, facts))
+                let facts = self.child_at(&key, &child, at)?;
+                Some(Recalled::Child(key, child, facts))
             }
         }
     }

@@ -187,3 +187,23 @@ async fn reads_need_no_permit() {
     server.writer(0).look(&child).await.unwrap();
     assert_eq!(server.asked().len(), 2);
 }
+
+#[tokio::test]
+async fn an_answer_that_a_watch_told_before_is_not_read() {
+    let (store, key) = (Store::default(), Key::new("shop", "orders"));
+    store.hold([key.bucket]);
+    let (child, mut facts) = Child::observe(Kind::Service, &object()).expect("it is whole");
+    // Facts that the answer does not have tell whether it was read.
+    let mut put = |version: &str| {
+        let told = Arc::make_mut(&mut facts);
+        (told.deleting, told.resource_version) = (true, version.into());
+        store.put_child(&key, child.clone(), facts.clone());
+    };
+    let writer = Server::default().writer(2).knowing(&store, &key);
+    put("8");
+    let (_, read) = writer.create(&child, &object()).await.expect("it is accepted");
+    assert!(!read.deleting, "another version");
+    put("9");
+    let (_, known) = writer.create(&child, &object()).await.expect("it is accepted");
+    assert!(known.deleting, "the version that is known");
+}

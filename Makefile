@@ -27,6 +27,7 @@ measure: ## takeovers, handovers, memory, outages: each figure of docs/sharding.
 lint: ## format, clippy, rustdoc, licences and sources of dependencies
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) clippy --workspace --test cluster --test crd_deletion --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 	./test/deny
 

@@ -65,30 +65,25 @@ async fn end(bed: &Bed, path: &str) {
     ended.unwrap_or_else(|error| panic!("{path}: {error}"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_refusal_of_the_request_itself_has_a_class() {
-    let Some(bed) = bed("errors").await else { return };
-    let admin = &bed.admin();
-    let maps = format!("/api/v1/namespaces/{}/configmaps", bed.namespace);
-    make(&bed, &maps, &map("a")).await;
+/// An apply of one field.
+fn applied(maps: &str, manager: &str, value: &str) -> Request<Vec<u8>> {
+    let mut body = map("a");
+    body["data"] = json!({"a": value});
+    let path = format!("{maps}/a?fieldManager={manager}");
+    request(Method::PATCH, &path, "application/apply-patch+yaml", body.to_string())
+}
+
+/// Requests that are refused for what they are: what is wrong, the status and the reason of the answer, and the class.
+fn wrong_in_themselves(maps: &str) -> Vec<(&'static str, Request<Vec<u8>>, u16, &'static str, ErrorType)> {
     let mut stale = map("a");
     stale["metadata"]["resourceVersion"] = json!("1");
     let mut large = map("large");
     large["data"] = json!({"a": "x".repeat(4 << 20)});
-    let theirs = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"a": "theirs"}});
-    let apply = |manager: &str, value: &str| {
-        let mut body = theirs.clone();
-        body["data"]["a"] = json!(value);
-        let path = format!("{maps}/a?fieldManager={manager}");
-        request(Method::PATCH, &path, "application/apply-patch+yaml", body.to_string())
-    };
-    admin.request_text(apply("them", "theirs")).await.expect("their field");
-    let unacceptable = Request::get(&maps).header("accept", "application/nonsense");
-
-    let cases = [
+    let unacceptable = Request::get(maps).header("accept", "application/nonsense");
+    vec![
         (
             "a body that is no JSON",
-            request(Method::POST, &maps, JSON, "{"),
+            request(Method::POST, maps, JSON, "{"),
             400,
             "BadRequest",
             ErrorType::Permanent,
@@ -116,7 +111,7 @@ async fn each_refusal_of_the_request_itself_has_a_class() {
         ),
         (
             "a name that is taken",
-            post(&maps, &map("a")),
+            post(maps, &map("a")),
             409,
             "AlreadyExists",
             ErrorType::Conflict,
@@ -130,34 +125,47 @@ async fn each_refusal_of_the_request_itself_has_a_class() {
         ),
         (
             "a field of another manager",
-            apply("us", "ours"),
+            applied(maps, "us", "ours"),
             409,
             "Conflict",
             ErrorType::Conflict,
         ),
         (
             "more than a request may have",
-            post(&maps, &large),
+            post(maps, &large),
             413,
             "RequestEntityTooLarge",
             ErrorType::Permanent,
         ),
         (
             "a form that is not known",
-            request(Method::POST, &maps, "text/nonsense", "a"),
+            request(Method::POST, maps, "text/nonsense", "a"),
             415,
             "UnsupportedMediaType",
             ErrorType::Permanent,
         ),
         (
             "a name that none can have",
-            post(&maps, &map("UPPER")),
+            post(maps, &map("UPPER")),
             422,
             "Invalid",
             ErrorType::Permanent,
         ),
-    ];
-    for (what, request, code, reason, class) in cases {
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_refusal_of_the_request_itself_has_a_class() {
+    let Some(bed) = bed("errors").await else { return };
+    let admin = &bed.admin();
+    let maps = format!("/api/v1/namespaces/{}/configmaps", bed.namespace);
+    make(&bed, &maps, &map("a")).await;
+    admin
+        .request_text(applied(&maps, "them", "theirs"))
+        .await
+        .expect("their field");
+
+    for (what, request, code, reason, class) in wrong_in_themselves(&maps) {
         expect(what, admin, request, Some((code, reason)), class).await;
     }
     let mut nobody = bed.operator_config();

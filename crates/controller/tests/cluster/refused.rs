@@ -44,11 +44,9 @@ async fn reason(bed: &Bed, name: &str, kind: &str, reason: &str) -> Value {
 /// Versions of all children of a Database, to see whether one was touched.
 async fn versions(bed: &Bed, database: &str) -> BTreeMap<(Kind, String), Value> {
     let all = bed.all_children().await.into_iter();
-    all.filter(|((kind, _), object)| {
-        planner::child::database_of(*kind, &(&*object).into()).as_deref() == Some(database)
-    })
-    .map(|(child, object)| (child, object["metadata"]["resourceVersion"].clone()))
-    .collect()
+    all.filter(|((kind, _), object)| planner::child::database_of(*kind, &object.into()).as_deref() == Some(database))
+        .map(|(child, object)| (child, object["metadata"]["resourceVersion"].clone()))
+        .collect()
 }
 
 async fn annotate(bed: &Bed, name: &str, annotation: &str, value: Value) {

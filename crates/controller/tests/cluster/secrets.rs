@@ -403,12 +403,12 @@ async fn refused_secretly(test: &str, spec: &Value, (takes, value): (&str, &str)
     assert!(found.is_empty(), "{found:#?}");
 
     // The engine repeats a value that it refuses, and the operator repeats the engine, but not that.
-    let refused = planted("refused");
+    let worse = planted("refused");
     bed.children(Kind::Secret)
         .patch(
             "hidden",
             &crate::support::user(),
-            &kube::api::Patch::Merge(json!({"stringData": {refuses: refused}})),
+            &kube::api::Patch::Merge(json!({"stringData": {refuses: worse}})),
         )
         .await
         .expect("edited");
@@ -421,7 +421,7 @@ async fn refused_secretly(test: &str, spec: &Value, (takes, value): (&str, &str)
         .as_str()
         .unwrap_or_default();
     assert!(message.contains(refuses), "{message}");
-    values.push(("the refused value".to_owned(), refused));
+    values.push(("the refused value".to_owned(), worse));
     bed.settled(Duration::from_secs(2)).await;
     let places = readable(&bed, &program, &manifests).await;
     the_search_can_find(&bed, &places, &values, &["orders"]).await;

@@ -126,10 +126,10 @@ fn set_with_one_label_more(bed: &Bed, database: &Value) -> Value {
     let cx = bodies::Context {
         subject: &subject,
         intent: &intent,
-        lineage: subject.uid.clone(),
+        lineage: subject.uid.as_str().into(),
         credentials: 1,
         inputs: intent.inputs(None),
-        template_storage: intent.storage.to_string(),
+        template_storage: intent.storage.to_string().into(),
         replicas: 1,
     };
     let mut body = bodies::Part::Set.body(&cx);

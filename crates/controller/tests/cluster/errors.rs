@@ -73,8 +73,11 @@ fn applied(maps: &str, manager: &str, value: &str) -> Request<Vec<u8>> {
     request(Method::PATCH, &path, "application/apply-patch+yaml", body.to_string())
 }
 
-/// Requests that are refused for what they are: what is wrong, the status and the reason of the answer, and the class.
-fn wrong_in_themselves(maps: &str) -> Vec<(&'static str, Request<Vec<u8>>, u16, &'static str, ErrorType)> {
+/// What is wrong, the request, the status and the reason of the answer, and the class.
+type Case = (&'static str, Request<Vec<u8>>, u16, &'static str, ErrorType);
+
+/// Requests that are refused for what they are.
+fn wrong_in_themselves(maps: &str) -> Vec<Case> {
     let mut stale = map("a");
     stale["metadata"]["resourceVersion"] = json!("1");
     let mut large = map("large");

@@ -149,7 +149,11 @@ async fn work(cx: Arc<Context>, gate: Arc<Gate>, queue: Arc<Queue<Key>>, telemet
         let next = match &ended {
             Ended::Lost => Next::Wait,
             Ended::BrokenOff => Next::Retry,
-            Ended::Done(Ok(next)) => *next,
+            Ended::Done(Ok(next)) => {
+                let seconds = started.elapsed().as_secs_f64();
+                tracing::debug!(database = %key, seconds, ?next, "reconciled");
+                *next
+            }
             Ended::Done(Err(error)) if error.not_owner() => {
                 cx.metrics.errors.record(error.error_type(), error.step());
                 tracing::debug!(database = %key, error = %telemetry::chain(error), "ownership ended in a reconcile");

@@ -22,6 +22,8 @@ struct All {
     of: HashMap<(Key, ChildRef), Repairs>,
     /// How many there may be before the old ones are looked for again.
     room: usize,
+    /// When they were looked for last.
+    looked: Option<Instant>,
 }
 
 struct Repairs {
@@ -67,17 +69,20 @@ impl Contests {
 }
 
 impl All {
-    /// Forgets children whose repairs are all long past, each time that there are twice as many as were left the last
-    /// time: so what this costs for one repair does not grow with the fleet.
+    /// Forgets children whose repairs are all long past: when there are twice as many as were left the last time, or a
+    /// window has passed since. So what this costs for one repair does not grow with the fleet.
     fn forget(&mut self, now: Instant) {
-        if self.of.len() < self.room.max(Contests::ROOM) {
+        let looked = *self.looked.get_or_insert(now);
+        if self.of.len() < self.room.max(Contests::ROOM) && now.duration_since(looked) < Contests::WINDOW {
             return;
         }
+        self.looked = Some(now);
         self.of.retain(|_, repairs| {
             repairs.forget(now);
             !repairs.at.is_empty()
         });
         self.room = 2 * self.of.len();
+        self.of.shrink_to(self.room);
     }
 }
 
@@ -126,7 +131,7 @@ mod tests {
         };
         (0..1000).for_each(|number| repair(number, start));
         assert_eq!(remembered(), 1000, "nothing is forgotten within the window");
-        (1000..1100).for_each(|number| repair(number, start + Contests::WINDOW));
-        assert_eq!(remembered(), 100, "what is past went when there were 1024");
+        repair(1000, start + Contests::WINDOW);
+        assert_eq!(remembered(), 1, "what is past went");
     }
 }

@@ -226,6 +226,9 @@ async fn converge(
         )
         .await?;
     }
+    if !refused && desired.as_ref().is_some_and(|desired| desired.accept.is_none()) {
+        cx.store.accepted(key, database.generation());
+    }
     let spoilt = found.spoilt.map(|spoilt| {
         let admin = ChildRef::new(Kind::Secret, api::names::secret_admin(&subject.name));
         (Some(admin), ApplyError::Credentials(spoilt))
@@ -352,7 +355,7 @@ async fn carry_out(
             desired.salt = salt(writer, &desired.subject.name, true).await?;
         }
     }
-    cx.store.planned(key, rendered, desired.accept.is_none());
+    cx.store.planned(key, rendered);
     Ok(carried)
 }
 

@@ -102,15 +102,6 @@ impl Writer {
         observed(child, decoded::<Json>(&object, &text)?)
     }
 
-    async fn write_database(&self, object: &str, request: BuiltRequest) -> Result<SeenDatabase, ApiError> {
-        let text = self.send(object, request).await?;
-        let known = self
-            .known
-            .as_ref()
-            .and_then(|(store, key)| store.database_at(key, version(&text)?));
-        known.map_or_else(|| decoded(object, &text), |known| Ok(SeenDatabase::clone(&known)))
-    }
-
     /// The body with the fence of this writer, and with the label by which the API server finds what the fence is compared
     /// with: somebody may have taken it off.
     fn fenced(&self, body: &Value) -> Value {
@@ -322,7 +313,8 @@ impl Writer {
         let mut body = self.fenced(change);
         body["metadata"]["resourceVersion"] = json!(resource_version);
         let request = Request::new(databases(&self.namespace)).patch(name, &managed(), &KubePatch::Merge(body));
-        self.write_database(&format!("Database {name}"), request).await
+        // Always read: what is left of a Database whose last finalizer went is answered with its old version.
+        self.write(&format!("Database {name}"), request).await
     }
 
     /// Changes the status of the Database, if it is still at this version. Its fence is a field of it, since the API server
@@ -336,7 +328,13 @@ impl Writer {
             &managed(),
             &KubePatch::Merge(body),
         );
-        self.write_database(&format!("Database {name}, status"), request).await
+        let object = format!("Database {name}, status");
+        let text = self.send(&object, request).await?;
+        let known = |(store, key): &(Store, Key)| store.database_at(key, version(&text)?);
+        match self.known.as_ref().and_then(known) {
+            Some(known) => Ok(SeenDatabase::clone(&known)),
+            None => decoded(&object, &text),
+        }
     }
 
     /// Epoch that this writer writes with.

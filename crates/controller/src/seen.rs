@@ -50,7 +50,8 @@ tokio::task_local! {
     pub static STORE: Store;
 }
 
-/// Decodes an object, unless it is known.
+/// Decodes an object, unless it is known. Events are read in place for that, which takes that they say `type` before
+/// `object`, as the API server writes them.
 fn decode<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     known: impl FnOnce(Recalled) -> Option<T>,

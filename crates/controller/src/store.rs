@@ -222,9 +222,15 @@ impl Store {
 
     /// Forgets all that is known of these buckets, and takes nothing of them any more. Returns whose entries went.
     pub fn release(&self, buckets: impl IntoIterator<Item = Bucket>) -> Vec<Key> {
-        let mut all = self.lock();
-        let parts = buckets.into_iter().filter_map(|bucket| all.remove(&bucket));
-        parts.flat_map(HashMap::into_keys).collect()
+        let gone: BTreeMap<Bucket, _> = {
+            let mut all = self.lock();
+            let parts = buckets
+                .into_iter()
+                .filter_map(|bucket| Some((bucket, all.remove(&bucket)?)));
+            parts.collect()
+        };
+        self.answers().retain(|_, (key, _)| !gone.contains_key(&key.bucket));
+        gone.into_values().flat_map(HashMap::into_keys).collect()
     }
 
     /// Databases of these buckets of which anything is known, with what `of` says of each.
@@ -243,6 +249,16 @@ impl Store {
 
     /// Takes a Database. Whether it is news; never, if its bucket is not held.
     pub fn put_database(&self, key: &Key, database: SeenDatabase) -> bool {
+        let at = version_of(&database);
+        let news = self.take_database(key, database);
+        if !news {
+            // Its event was read while the answer was being taken: it does not come again.
+            self.answers().remove(&at);
+        }
+        news
+    }
+
+    fn take_database(&self, key: &Key, database: SeenDatabase) -> bool {
         let mut all = self.lock();
         let Some(entries) = all.get_mut(&key.bucket) else {
             return false;
@@ -255,10 +271,10 @@ impl Store {
             )
         });
         if news {
-            let generation = database.generation();
+            let (generation, deleting) = (database.generation(), database.deleting());
             let known = entry.database.replace(Arc::new(database));
             let other = known.filter(|known| known.generation() != generation);
-            entry.before = entry.before.take().or(other);
+            entry.before = entry.before.take().or(other).filter(|_| !deleting);
             entry.doubted = false;
         }
         news
@@ -308,6 +324,15 @@ impl Store {
 
     /// Takes a child. Whether it is news; never, if its bucket is not held.
     pub fn put_child(&self, key: &Key, child: ChildRef, facts: Arc<Child>) -> bool {
+        let at = version(&facts.resource_version);
+        let news = self.take_child(key, child, facts);
+        if !news {
+            self.answers().remove(&at);
+        }
+        news
+    }
+
+    fn take_child(&self, key: &Key, child: ChildRef, facts: Arc<Child>) -> bool {
         let mut all = self.lock();
         let Some(entries) = all.get_mut(&key.bucket) else {
             return false;
@@ -318,7 +343,7 @@ impl Store {
             .children
             .get(&child)
             .is_none_or(|known| next > version(&known.resource_version))
-            && entry.gone.get(&child).is_none_or(|gone| next > *gone);
+            && entry.gone.get(&child).is_none_or(|gone| next >= *gone);
         if news {
             entry.gone.remove(&child);
             entry.children.insert(child, facts);
@@ -327,12 +352,15 @@ impl Store {
     }
 
     /// Forgets a child that went at this version, unless a newer one has taken its place. Whether it was known.
+    ///
+    /// An end has a version of its own. What is known at this very version went from one watch by its label only, and is
+    /// in another.
     pub fn remove_child(&self, key: &Key, child: &ChildRef, gone_at: &str) -> bool {
         self.change(key, |entry| {
             let known = entry
                 .children
                 .get(child)
-                .is_some_and(|known| version(&known.resource_version) <= version(gone_at));
+                .is_some_and(|known| version(&known.resource_version) < version(gone_at));
             if known {
                 entry.children.remove(child);
                 // Accepted specs have new names all the time, and are never written twice.
@@ -436,11 +464,16 @@ impl Store {
         self.len() == 0
     }
 
-    /// Keeps what a plan rendered for the next one. If its spec is `accepted`, no earlier one is asked for any more.
-    pub fn planned(&self, key: &Key, rendered: Box<Rendered>, accepted: bool) {
+    /// Keeps what a plan rendered for the next one.
+    pub fn planned(&self, key: &Key, rendered: Box<Rendered>) {
+        self.change(key, |entry| entry.rendered = rendered);
+    }
+
+    /// The spec of this generation is accepted: unless there is a newer one, no earlier one is asked for any more.
+    pub fn accepted(&self, key: &Key, generation: i64) {
         self.change(key, |entry| {
-            entry.rendered = rendered;
-            entry.before = entry.before.take().filter(|_| !accepted);
+            let newest = entry.database.as_ref().map(|database| database.generation());
+            entry.before = entry.before.take().filter(|_| newest != Some(generation));
         });
     }
 

@@ -131,3 +131,49 @@ fn a_database_whose_last_finalizer_we_removed_has_gone() {
     assert!(store.get(&key()).database.is_none());
     assert_eq!(store.len(), 0);
 }
+
+#[test]
+fn what_left_one_watch_by_its_label_is_kept_for_the_other() {
+    let store = store();
+    store.put_database(&key(), database(1, false));
+    let (name, _) = child(0, "u");
+    assert!(put(&store, 5), "the answer to the write that put the label right");
+    assert!(!store.remove_child(&key(), &name, "5"), "the watch that it leaves");
+    assert!(store.remove_child(&key(), &name, "7"), "somebody's wrong label");
+    assert!(!put(&store, 6), "an answer from before");
+    assert!(put(&store, 7), "the watch that it comes to");
+}
+
+#[test]
+fn an_answer_whose_event_was_read_meanwhile_is_not_waited_for() {
+    let store = store();
+    let (name, facts) = child(5, "u");
+    store.answer_child(&key(), name, facts);
+    assert!(store.awaits_events());
+    assert!(!put(&store, 5), "its event, which was read before the answer was taken");
+    assert!(!store.awaits_events());
+    let (name, facts) = child(6, "u");
+    store.answer_child(&key(), name, facts);
+    store.release([key().bucket]);
+    assert!(!store.awaits_events(), "nor is one of a bucket that is not held");
+}
+
+#[test]
+fn the_spec_before_a_change_is_kept_until_the_newest_one_is_accepted() {
+    let store = store();
+    let of = |version: u64, generation: i64| -> SeenDatabase {
+        let metadata = json!({"name": "orders", "resourceVersion": version.to_string(), "generation": generation});
+        serde_json::from_value(json!({"metadata": metadata, "spec": null})).expect("a Database")
+    };
+    let before = || store.get(&key()).before.map(|before| before.generation());
+    store.put_database(&key(), of(1, 1));
+    store.put_database(&key(), of(2, 1));
+    assert_eq!(before(), None, "only its status changed");
+    store.put_database(&key(), of(3, 2));
+    store.put_database(&key(), of(4, 3));
+    assert_eq!(before(), Some(1), "the oldest that may have been accepted");
+    store.accepted(&key(), 2);
+    assert_eq!(before(), Some(1), "a newer one is not accepted yet");
+    store.accepted(&key(), 3);
+    assert_eq!(before(), None);
+}

@@ -112,7 +112,7 @@ async fn shares(setting: Setting) {
     let mut place = Place::new(setting, Shape::fast(3), 1).await;
     place.begin_anew(Shape::fast(3), &["r0", "r1", "r2"], true).await;
     place.fence().await;
-    place.declare(many().min(7000)).await;
+    place.declare(many()).await;
     place.all_done().await;
     let one = cost(&mut place, 1).await;
     let five = cost(&mut place, 5).await;

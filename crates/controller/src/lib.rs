@@ -31,6 +31,7 @@ use ownership::Ownership;
 use reconcile::{Context, Next};
 use store::Key;
 
+pub mod answers;
 pub mod api_error;
 pub mod apply;
 pub mod arrivals;

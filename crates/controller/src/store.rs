@@ -16,6 +16,7 @@ use planner::plan::Subject;
 use planner::rendered::Rendered;
 use sharding::{Bucket, bucket_of};
 
+use crate::answers::Answers;
 use crate::seen::SeenDatabase;
 
 /// Namespace and name of a Database, and the bucket that follows from them.
@@ -103,12 +104,8 @@ pub struct Store(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     partitions: Mutex<Partitions>,
-    /// What answers told us, by version: the Database of this key, or that child of it. Kept until a watch tells of it.
-    answers: Mutex<HashMap<u64, (Key, Option<ChildRef>)>>,
+    answers: Answers,
 }
-
-/// So many answers whose events have not come yet. There are more only when events do not come at all.
-const ANSWERS: usize = 4096;
 
 /// An object that is known already.
 pub enum Recalled {
@@ -152,16 +149,11 @@ impl Store {
         self.0.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answers(&self) -> MutexGuard<'_, HashMap<u64, (Key, Option<ChildRef>)>> {
-        // Nothing in it has to fit together.
-        self.0.answers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes a child as the answer to a write told it: its event need not be read.
     pub fn answer_child(&self, key: &Key, child: ChildRef, facts: Arc<Child>) {
         let (at, what) = (version(&facts.resource_version), Some(child.clone()));
         if self.put_child(key, child, facts) {
-            self.answered(at, key, what);
+            self.0.answers.told(at, key, what);
         }
     }
 
@@ -169,16 +161,8 @@ impl Store {
     pub fn answer_database(&self, key: &Key, database: SeenDatabase) {
         let at = version_of(&database);
         if self.put_database(key, database) {
-            self.answered(at, key, None);
+            self.0.answers.told(at, key, None);
         }
-    }
-
-    fn answered(&self, at: u64, key: &Key, what: Option<ChildRef>) {
-        let mut answers = self.answers();
-        if answers.len() >= ANSWERS {
-            answers.clear();
-        }
-        answers.insert(at, (key.clone(), what));
     }
 
     /// A child, if what is known of it is of this version.
@@ -197,12 +181,12 @@ impl Store {
 
     /// Whether there are answers whose events have not come yet.
     pub fn awaits_events(&self) -> bool {
-        !self.answers().is_empty()
+        !self.0.answers.is_empty()
     }
 
     /// What an answer told about this version, if it still stands. Only once: its event comes once.
     pub fn recall(&self, at: u64) -> Option<Recalled> {
-        let (key, what) = self.answers().remove(&at)?;
+        let (key, what) = self.0.answers.take(at)?;
         match what {
             None => self.database_at(&key, at).map(Recalled::Database),
             Some(child) => {
@@ -229,7 +213,7 @@ impl Store {
                 .filter_map(|bucket| Some((bucket, all.remove(&bucket)?)));
             parts.collect()
         };
-        self.answers().retain(|_, (key, _)| !gone.contains_key(&key.bucket));
+        self.0.answers.release(|bucket| gone.contains_key(&bucket));
         gone.into_values().flat_map(HashMap::into_keys).collect()
     }
 
@@ -253,7 +237,7 @@ impl Store {
         let news = self.take_database(key, database);
         if !news {
             // Its event was read while the answer was being taken: it does not come again.
-            self.answers().remove(&at);
+            self.0.answers.take(at);
         }
         news
     }
@@ -327,7 +311,7 @@ impl Store {
         let at = version(&facts.resource_version);
         let news = self.take_child(key, child, facts);
         if !news {
-            self.answers().remove(&at);
+            self.0.answers.take(at);
         }
         news
     }

@@ -1,6 +1,7 @@
 //! The command line: what can be asked for. Parsing does nothing; `main` maps each command to its function.
 
 mod fleet;
+mod policy;
 
 use std::path::PathBuf;
 
@@ -8,6 +9,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use fleet::{
     Cluster, DrainArguments, ExplainArguments, FleetCommand, FleetOutput, SimulateArguments, StatusArguments,
+};
+pub(crate) use policy::{
+    BenchArguments, EvalArguments, LintArguments, PolicyCommand, PolicyOutput, Question, TestArguments, TestOutput,
 };
 
 use crate::config::Options;
@@ -98,6 +102,9 @@ pub(crate) enum Command {
     /// Ask how replicas share the Databases
     #[command(subcommand, after_help = fleet::EXAMPLES)]
     Fleet(FleetCommand),
+    /// Ask policies what may be declared, and test them
+    #[command(subcommand, after_help = policy::EXAMPLES)]
+    Policy(PolicyCommand),
     /// Print the definitions of Databases and of the ShardMap, and what fences replicas, as manifests
     #[command(after_help = CRDS_EXAMPLES)]
     Crds(CrdsArguments),

@@ -1,7 +1,7 @@
 //! The command line of the database operator: `main` is a table from command to function.
 //!
 //! Read in this order: [`command`] (what can be asked for), [`config`] (what `run` can be told), [`run`](mod@run) (what
-//! surrounds the controller), [`member`], [`connect`], [`plan`], [`fleet`], [`rbac`], [`fence`], [`version`].
+//! surrounds the controller), [`member`], [`connect`], [`plan`], [`policy`](mod@policy), [`fleet`], [`rbac`], [`fence`], [`version`].
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -15,6 +15,7 @@ mod fleet;
 mod member;
 mod names;
 mod plan;
+mod policy;
 mod rbac;
 mod run;
 mod version;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         Command::Fleet(FleetCommand::Explain(arguments)) => fleet_explain(&arguments),
         Command::Fleet(FleetCommand::Drain(arguments)) => fleet_drain(&arguments),
         Command::Fleet(FleetCommand::Simulate(arguments)) => simulate(&arguments),
+        Command::Policy(command) => policy::run(command),
         Command::Crds(arguments) => print(
             &arguments
                 .fenced()

@@ -12,16 +12,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use controller::live::{PreviewError, preview};
 use engines::catalogue::Catalogue;
 use kube::Client;
-use kube::ResourceExt as _;
-use planner::deletion;
-use planner::intent::{Intent, Salt};
-use planner::plan::{Desired, Observed, Plan, Subject, plan};
+use planner::fresh::{as_recorded, fresh, subject};
+use planner::plan::{Plan, Subject};
 use planner::show::shown;
 use planner::validate::{Reference, References, validate};
 use serde_json::{Value, json};
-
-use controller::dereference::as_recorded;
-use controller::seen::UNKNOWN_UID;
 
 /// Why nothing could be planned.
 #[derive(Debug, thiserror::Error)]
@@ -223,38 +218,6 @@ pub(crate) async fn against_cluster(
         ));
     }
     Ok(all)
-}
-
-fn subject(database: &Database, namespace: &str) -> Subject {
-    let namespace = database.namespace().unwrap_or_else(|| namespace.to_owned());
-    let name = database.name_any();
-    let bucket = sharding::bucket_of(&namespace, &name);
-    Subject {
-        namespace,
-        name,
-        uid: UNKNOWN_UID.to_owned(),
-        bucket,
-    }
-}
-
-fn fresh(subject: &Subject, intent: Intent, spec: Value) -> Plan {
-    let stamp = deletion::stamp(subject, &[], None);
-    // The salt comes with the administrator's Secret, which does not exist yet; no hash is compared here.
-    let salt = Some(Salt::new(""));
-    let desired = Desired {
-        subject: subject.clone(),
-        intent,
-        accept: Some(spec),
-        salt,
-        replicas: 1,
-    };
-    plan(
-        &desired,
-        &Observed {
-            stamp,
-            children: BTreeMap::new(),
-        },
-    )
 }
 
 fn show(subject: &Subject, faults: &[Fault], plan: Option<&Plan>, exists: Option<bool>) -> Planned {

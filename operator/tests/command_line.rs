@@ -67,6 +67,11 @@ fn help_of_every_command() {
         ("help/fleet_explain.txt", &["fleet", "explain", "--help"]),
         ("help/fleet_drain.txt", &["fleet", "drain", "--help"]),
         ("help/fleet_simulate.txt", &["fleet", "simulate", "--help"]),
+        ("help/policy.txt", &["policy", "--help"]),
+        ("help/policy_bench.txt", &["policy", "bench", "--help"]),
+        ("help/policy_eval.txt", &["policy", "eval", "--help"]),
+        ("help/policy_lint.txt", &["policy", "lint", "--help"]),
+        ("help/policy_test.txt", &["policy", "test", "--help"]),
         ("help/rbac.txt", &["rbac", "--help"]),
         ("help/version.txt", &["version", "--help"]),
     ] {

@@ -56,6 +56,17 @@ pub enum RetentionError {
 }
 
 impl Retention {
+    /// The fewest days that this can be: a month has 28 at least, a year 365.
+    pub fn least_days(&self) -> u32 {
+        let days = match self.unit {
+            Unit::Days => 1,
+            Unit::Weeks => 7,
+            Unit::Months => 28,
+            Unit::Years => 365,
+        };
+        u32::from(self.count) * days
+    }
+
     /// The moment before which a backup is old enough to go, by the calendar of this time zone.
     ///
     /// The time of day stays; a day that the month has not becomes its last (a month before 31 March is 28 or 29
@@ -121,6 +132,14 @@ mod tests {
         let retention: Retention = retention.parse().unwrap_or_else(|error| panic!("{retention}: {error}"));
         let zone = TimeZoneDatabase::bundled().get(zone).unwrap();
         retention.cutoff(now.parse().unwrap(), &zone).to_string()
+    }
+
+    #[test]
+    fn days_are_counted_at_their_fewest() {
+        for (text, days) in [("30d", 30), ("2w", 14), ("12m", 336), ("100y", 36_500)] {
+            let retention: Retention = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!(retention.least_days(), days, "{text}");
+        }
     }
 
     #[test]

@@ -144,6 +144,8 @@ pub fn time_zone(name: &str) -> Result<TimeZone, UnknownTimeZone> {
 /// Days after which a search ends. The rarest date, 29 February, comes every eight years at the latest (1896, 1904).
 const HORIZON_DAYS: u32 = 8 * 366 + 1;
 
+const DAY_MINUTES: i64 = 24 * 60;
+
 impl Schedule {
     /// The first moment after `after` that matches, to the minute; none beyond the year 9999.
     pub fn next_after(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
@@ -166,6 +168,46 @@ impl Schedule {
             from = Time::midnight();
         }
         None
+    }
+
+    /// The least and the most time between two moments that match one after the other, in minutes of local time (clock
+    /// changes aside); `None` if there are no two of them.
+    pub fn gaps(&self) -> Option<(i64, i64)> {
+        let minutes: Vec<i64> = self
+            .times()
+            .map(|time| i64::from(time.hour()) * 60 + i64::from(time.minute()))
+            .collect();
+        let (first, last) = (minutes.first()?, minutes.last()?);
+        let over_night = |days: i64| days * DAY_MINUTES - last + first;
+        let (fewest, most) = self.days_between()?;
+        let within = || minutes.windows(2).map(|pair| pair[1] - pair[0]);
+        let least = within().chain([over_night(fewest)]).min()?;
+        let longest = within().chain([over_night(most)]).max()?;
+        Some((least, longest))
+    }
+
+    /// The fewest and the most days from one that matches to the next.
+    fn days_between(&self) -> Option<(i64, i64)> {
+        let full = |set: u64, (least, most): (u32, u32)| (least..=most).all(|value| set >> value & 1 == 1);
+        let every_weekday = self.weekdays & 0x7f == 0x7f;
+        if full(self.months, Field::Month.bounds())
+            && full(self.days, Field::DayOfMonth.bounds())
+            && (every_weekday || self.either_day)
+        {
+            return Some((1, 1));
+        }
+        let mut date = Date::constant(2024, 1, 1);
+        let (mut before, mut gaps) = (None, None::<(i64, i64)>);
+        for day in 0..i64::from(HORIZON_DAYS) {
+            if self.has_day(date)
+                && let Some(before) = before.replace(day)
+            {
+                let gap = day - before;
+                gaps = Some(gaps.map_or((gap, gap), |(fewest, most)| (fewest.min(gap), most.max(gap))));
+            }
+            date = date.tomorrow().ok()?;
+        }
+        gaps
     }
 
     /// The times of a day that match, in order.

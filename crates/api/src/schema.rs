@@ -12,7 +12,7 @@ use serde_json::{Map, Number, Value};
 use crate::fault::Fault;
 
 /// Drops every `null`: the schema has nothing nullable, so it is the same as absence.
-pub(crate) fn prune_nulls(value: &mut Value) {
+pub fn prune_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|_, field| !field.is_null());

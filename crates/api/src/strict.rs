@@ -12,6 +12,8 @@ use crate::database::Database;
 use crate::fault::Fault;
 use crate::names::{API_VERSION, KIND};
 use crate::schema::{self, Kind};
+
+pub use crate::schema::prune_nulls;
 use crate::{crd, rules};
 
 /// The Databases in a file of one or more YAML documents (or JSON, which is YAML), or everything that is wrong with it.
@@ -60,13 +62,11 @@ pub fn parse_database(yaml: &str) -> Result<Vec<Database>, Vec<Fault>> {
 
 /// The Database that this object is, or everything that is wrong with it.
 pub fn database(mut object: Value) -> Result<Database, Vec<Fault>> {
-    let Some(fields) = object.as_object_mut() else {
+    if !object.is_object() {
         let rule = "must be a Database, but is not a map of fields";
         return Err(vec![Fault::new("manifest", "", rule, "write a Database")]);
-    };
-    fields.remove("status");
-    schema::prune_nulls(&mut object);
-    schema::fill_defaults(&MANIFEST, &mut object);
+    }
+    fill_in(&mut object);
     let findings = schema::check(&MANIFEST, &object, "");
     if findings.iter().any(|finding| finding.kind == Kind::Undecodable) {
         let mut faults: Vec<Fault> = findings.into_iter().map(|finding| finding.fault).collect();
@@ -94,6 +94,15 @@ pub fn database(mut object: Value) -> Result<Database, Vec<Fault>> {
 }
 
 /// The schema of a whole manifest: the Database's, with what the API server adds for every resource.
+/// Drops the status and explicit nulls and fills in defaults, as the API server does; whatever else there is stays.
+pub fn fill_in(object: &mut Value) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    schema::prune_nulls(object);
+    schema::fill_defaults(&MANIFEST, object);
+}
+
 static MANIFEST: LazyLock<Value> = LazyLock::new(|| {
     let mut schema = crd::database_schema().clone();
     schema["required"] = json!(["apiVersion", "kind", "metadata", "spec"]);

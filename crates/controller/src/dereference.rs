@@ -11,11 +11,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use kube::ResourceExt as _;
 use planner::child::{ChildRef, Children, Kind};
+use planner::fresh::as_recorded;
 use planner::intent::Salt;
 use planner::owned::digest_of_value;
 use planner::plan::latest_revision;
 use planner::validate::{Reference, References};
-use serde_json::Value;
 
 use crate::credentials::{self, CredentialsError};
 use crate::requests::{ApiError, Writer};
@@ -114,11 +114,6 @@ pub async fn dereference(
         salt,
         spoilt,
     })
-}
-
-/// A spec in the form in which it is recorded as accepted, and compared.
-pub fn as_recorded(spec: &DatabaseSpec) -> Value {
-    serde_json::to_value(spec).expect("a spec is made of strings, numbers and maps with string keys")
 }
 
 async fn accepted_spec(writer: &Writer, name: &str, number: i64) -> Result<DatabaseSpec, DereferenceError> {

@@ -175,9 +175,6 @@ pub struct SeenDatabase {
     pub fence: Option<Epoch>,
 }
 
-/// Stands for the uid that the API server has not given yet.
-pub const UNKNOWN_UID: &str = "(set when it is created)";
-
 /// A field of a spec that this version cannot read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreadableSpec {
@@ -193,7 +190,7 @@ impl SeenDatabase {
         let meta = ObjectMeta {
             namespace: Some(namespace.to_owned()),
             name: Some(name.to_owned()),
-            uid: Some(UNKNOWN_UID.to_owned()),
+            uid: Some(planner::fresh::UNKNOWN_UID.to_owned()),
             ..ObjectMeta::default()
         };
         Self {

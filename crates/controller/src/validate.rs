@@ -6,7 +6,8 @@ use planner::intent::Intent;
 use planner::validate::{Reference, References, Refusal, validate as judge};
 use serde_json::Value;
 
-use crate::dereference::{Declared, Found, as_recorded};
+use crate::dereference::{Declared, Found};
+use planner::fresh::as_recorded;
 
 /// What the declared spec came to. Only [`validate`] makes one.
 #[derive(Debug)]

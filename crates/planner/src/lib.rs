@@ -12,6 +12,7 @@ pub mod action;
 pub mod bodies;
 pub mod child;
 pub mod deletion;
+pub mod fresh;
 pub mod intent;
 pub mod json;
 pub mod kept;

@@ -54,10 +54,43 @@ pub fn validate(
     catalogue: &Catalogue,
     accepted: Option<&DatabaseSpec>,
 ) -> Result<Intent, Refusal> {
+    check(spec, references, catalogue, accepted, Able::ToRun)
+}
+
+/// The intent of a spec as it is declared: without what it refers to, and whether or not the operator can run it yet.
+pub fn as_declared(spec: &DatabaseSpec, catalogue: &Catalogue) -> Result<Intent, Vec<Fault>> {
+    let nothing = References::default();
+    check(spec, &nothing, catalogue, None, Able::ToPlan).map_err(|refusal| refusal.faults)
+}
+
+/// What the operator must be able to do with a spec.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Able {
+    ToPlan,
+    ToRun,
+}
+
+fn check(
+    spec: &DatabaseSpec,
+    references: &References,
+    catalogue: &Catalogue,
+    accepted: Option<&DatabaseSpec>,
+    able: Able,
+) -> Result<Intent, Refusal> {
     let mut faults = Vec::new();
-    let release = version(spec, catalogue, accepted, &mut faults);
+    let release = if able == Able::ToRun && !catalogue.is_available(spec.engine) {
+        faults.push(fault(
+            "spec.engine",
+            &spec.engine.to_string(),
+            "is planned but not yet available",
+            "use postgresql or redis",
+        ));
+        None
+    } else {
+        version(spec, catalogue, accepted, &mut faults)
+    };
     let (compute, storage) = resources(spec, accepted, &mut faults);
-    if spec.high_availability {
+    if able == Able::ToRun && spec.high_availability {
         faults.push(fault(
             "spec.highAvailability",
             "true",
@@ -109,15 +142,6 @@ fn version(
     faults: &mut Vec<Fault>,
 ) -> Option<Release> {
     let mut refuse = |rule: String, remedy: String| faults.push(fault("spec.version", &spec.version, rule, remedy));
-    if !catalogue.is_available(spec.engine) {
-        faults.push(fault(
-            "spec.engine",
-            &spec.engine.to_string(),
-            "is planned but not yet available",
-            "use postgresql or redis",
-        ));
-        return None;
-    }
     let declared: Version = match spec.version.parse() {
         Ok(version) => version,
         Err(error) => {

@@ -239,3 +239,36 @@ proptest! {
         prop_assert_eq!(schedule.to_string().parse::<Schedule>().unwrap(), schedule);
     }
 }
+
+#[test]
+fn the_gaps_are_what_the_next_moments_show() {
+    for (text, expected) in [
+        ("0 2 * * *", Some((1440, 1440))),
+        ("*/15 * * * *", Some((15, 15))),
+        ("0 0,23 * * *", Some((60, 23 * 60))),
+        ("0 12 * * 1", Some((7 * 1440, 7 * 1440))),
+        ("0 12 * * 1,3", Some((2 * 1440, 5 * 1440))),
+        ("0 0 1 * *", Some((28 * 1440, 31 * 1440))),
+        ("0 0,1 1 1 *", Some((60, 366 * 1440 - 60))),
+        ("0 0 13 * FRI", Some((1440, 7 * 1440))),
+        ("0 0 * * 0-6", Some((1440, 1440))),
+        ("0 0 29 2 *", Some((1461 * 1440, 1461 * 1440))),
+        ("30 23,1 * * 1", Some((22 * 60, 6 * 1440 + 2 * 60))),
+    ] {
+        let schedule: Schedule = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+        assert_eq!(schedule.gaps(), expected, "{text}");
+        if expected.is_some_and(|(_, most)| most > 366 * 1440) {
+            continue;
+        }
+        let mut at = schedule
+            .next_after("2024-01-01T00:00:00Z".parse().unwrap(), &TimeZone::UTC)
+            .unwrap();
+        let mut seen = (i64::MAX, 0);
+        for _ in 0..200 {
+            let next = schedule.next_after(at, &TimeZone::UTC).unwrap();
+            let gap = (next.as_second() - at.as_second()) / 60;
+            (seen, at) = ((seen.0.min(gap), seen.1.max(gap)), next);
+        }
+        assert_eq!(Some(seen), expected, "{text}");
+    }
+}

@@ -1,0 +1,244 @@
+//! Exceptions from rules: for some Databases, approved by somebody, with a reason and an end.
+
+use std::collections::BTreeMap;
+
+use jiff::{Timestamp, ToSpan};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::decision::{Action, Excepted, Violation};
+
+/// The longest that an exception may hold, in days.
+pub const LONGEST_DAYS: i64 = 90;
+
+/// A PolicyException.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+pub struct PolicyException {
+    /// Name and when it was made.
+    pub metadata: Metadata,
+    /// What it says.
+    pub spec: Spec,
+}
+
+/// What is read of an exception's metadata.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    /// Name.
+    pub name: String,
+    /// When the API server took it.
+    pub creation_timestamp: Option<Timestamp>,
+}
+
+/// What an exception says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Spec {
+    /// Ids of the rules that are let pass.
+    pub rules: Vec<String>,
+    /// For which Databases.
+    pub selector: Selector,
+    /// Why.
+    pub reason: String,
+    /// Who answers for it.
+    pub approver: String,
+    /// Until when.
+    pub expires: Timestamp,
+}
+
+/// Which Databases an exception is for: all conditions must hold.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Selector {
+    /// Names of namespaces: at least one, so that nothing is excepted everywhere.
+    pub namespaces: Vec<String>,
+    /// Names of Databases; all of them if empty.
+    #[serde(default)]
+    pub databases: Vec<String>,
+    /// Labels of Databases.
+    #[serde(default)]
+    pub match_labels: BTreeMap<String, String>,
+}
+
+impl PolicyException {
+    /// Why it does not hold at the moment `now`, if so.
+    pub fn why_not(&self, now: Timestamp) -> Option<String> {
+        let begun = self.metadata.creation_timestamp.unwrap_or(now);
+        let Spec {
+            rules,
+            selector,
+            reason,
+            approver,
+            expires,
+        } = &self.spec;
+        let why = if *expires <= now {
+            format!("expired at {expires}")
+        } else if begun
+            .checked_add((LONGEST_DAYS * 24).hours())
+            .is_ok_and(|latest| *expires > latest)
+        {
+            format!("holds for more than {LONGEST_DAYS} days; make one that ends sooner")
+        } else if rules.is_empty() || selector.namespaces.is_empty() {
+            "names no rule or no namespace".to_owned()
+        } else if reason.trim().is_empty() || approver.trim().is_empty() {
+            "has no reason or no approver".to_owned()
+        } else {
+            return None;
+        };
+        Some(why)
+    }
+
+    fn is_for(&self, namespace: &str, object: &Value) -> bool {
+        let selector = &self.spec.selector;
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let labels = &object["metadata"]["labels"];
+        selector.namespaces.iter().any(|selected| selected == namespace)
+            && (selector.databases.is_empty() || selector.databases.iter().any(|selected| selected == name))
+            && selector
+                .match_labels
+                .iter()
+                .all(|(key, value)| labels[key].as_str() == Some(value))
+    }
+}
+
+/// Lets those denials pass, with a warning, that a valid exception names. Returns the exceptions that were used, and
+/// what is to be said about those that would have been, had they been valid.
+pub(crate) fn apply(
+    exceptions: &[PolicyException],
+    violations: &mut [Violation],
+    (namespace, object): (&str, &Value),
+    now: Timestamp,
+) -> (Vec<Excepted>, Vec<String>) {
+    let (mut used, mut said) = (Vec::new(), Vec::new());
+    for exception in exceptions
+        .iter()
+        .filter(|exception| exception.is_for(namespace, object))
+    {
+        let Spec {
+            rules,
+            reason,
+            approver,
+            expires,
+            ..
+        } = &exception.spec;
+        let named = |violation: &&mut Violation| {
+            violation.action == Action::Deny && rules.iter().any(|rule| *rule == violation.id)
+        };
+        let name = &exception.metadata.name;
+        let mut denied = violations.iter_mut().filter(named).peekable();
+        if denied.peek().is_none() {
+            continue;
+        }
+        if let Some(why) = exception.why_not(now) {
+            said.push(format!("the exception {name} does not hold: it {why}"));
+            continue;
+        }
+        for violation in denied {
+            violation.action = Action::Warn;
+            used.push(Excepted {
+                name: name.clone(),
+                rule: violation.id.clone(),
+                reason: reason.clone(),
+                approver: approver.clone(),
+                expires: expires.to_string(),
+            });
+        }
+    }
+    used.sort_by(|a, b| (&a.rule, &a.name).cmp(&(&b.rule, &b.name)));
+    used.dedup();
+    (used, said)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::decision::Severity;
+
+    fn violation(id: &str) -> Violation {
+        Violation {
+            id: id.to_owned(),
+            level: "global".to_owned(),
+            severity: Severity::High,
+            action: Action::Deny,
+            path: "spec".to_owned(),
+            message: "no".to_owned(),
+            measure: None,
+        }
+    }
+
+    fn exception(change: impl FnOnce(&mut PolicyException)) -> PolicyException {
+        let mut exception = serde_json::from_value(json!({
+            "metadata": {"name": "legacy", "creationTimestamp": "2026-11-01T00:00:00Z"},
+            "spec": {"rules": ["a.b"], "selector": {"namespaces": ["shop"]}, "reason": "moves out in January",
+                "approver": "head of platform", "expires": "2026-12-31T00:00:00Z"},
+        }))
+        .expect("it is an exception");
+        change(&mut exception);
+        exception
+    }
+
+    fn outcome(exception: PolicyException) -> (Vec<Action>, usize, Vec<String>) {
+        let object = json!({"metadata": {"name": "orders", "labels": {"tier": "old"}}});
+        let mut violations = [violation("a.b"), violation("a.c")];
+        let now = "2026-11-28T00:00:00Z".parse().expect("it is a time");
+        let (used, said) = apply(&[exception], &mut violations, ("shop", &object), now);
+        (
+            violations.iter().map(|violation| violation.action).collect(),
+            used.len(),
+            said,
+        )
+    }
+
+    #[test]
+    fn only_the_named_rule_of_the_selected_database_passes() {
+        let passed = (vec![Action::Warn, Action::Deny], 1, vec![]);
+        let refused = (vec![Action::Deny, Action::Deny], 0, vec![]);
+        assert_eq!(outcome(exception(|_| ())), passed);
+        let label = |value: &str| BTreeMap::from([("tier".to_owned(), value.to_owned())]);
+        assert_eq!(
+            outcome(exception(|e| e.spec.selector.match_labels = label("old"))),
+            passed
+        );
+        assert_eq!(
+            outcome(exception(|e| e.spec.selector.match_labels = label("new"))),
+            refused
+        );
+        assert_eq!(
+            outcome(exception(|e| e.spec.selector.databases = vec!["orders".to_owned()])),
+            passed
+        );
+        assert_eq!(
+            outcome(exception(|e| e.spec.selector.databases = vec!["other".to_owned()])),
+            refused
+        );
+        assert_eq!(
+            outcome(exception(|e| e.spec.selector.namespaces = vec!["other".to_owned()])),
+            refused
+        );
+        assert_eq!(outcome(exception(|e| e.spec.rules = vec!["a".to_owned()])), refused);
+    }
+
+    #[test]
+    fn an_exception_ends_and_needs_a_name_to_it() {
+        type Change = fn(&mut PolicyException);
+        let changes: [(Change, &str); 4] = [
+            (
+                |e| e.spec.expires = "2026-11-27T00:00:00Z".parse().unwrap(),
+                "expired at 2026-11-27T00:00:00Z",
+            ),
+            (
+                |e| e.spec.expires = "2027-01-31T00:00:00Z".parse().unwrap(),
+                "holds for more than 90 days",
+            ),
+            (|e| e.spec.approver = " ".to_owned(), "has no reason or no approver"),
+            (|e| e.spec.reason = String::new(), "has no reason or no approver"),
+        ];
+        for (change, words) in changes {
+            let (actions, used, said) = outcome(exception(change));
+            assert_eq!((actions, used), (vec![Action::Deny, Action::Deny], 0));
+            assert!(said[0].contains(words), "{said:?}");
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! What the rules themselves must hold to: what OPA's compiler would refuse and `regorus` finds late or never.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regorus::unstable::{BUILTINS, Expr, Module, Ref, Rule};
+use serde_json::Value;
+
+use super::Finding;
+use crate::tree::{self, Node};
+
+mod graph;
+mod names;
+
+/// Rules that ask each other in a row.
+const LONGEST_CHAIN: usize = 64;
+
+/// Functions of the language that policies may call. Not among them: what reaches the network, the clock, chance or the
+/// process; `numbers.range`, whose result has no bound; and `units.*`, which read quantities otherwise than Kubernetes.
+const FUNCTIONS: &[&str] = &[
+    "abs",
+    "array.concat",
+    "array.reverse",
+    "array.slice",
+    "bits.and",
+    "bits.lsh",
+    "bits.negate",
+    "bits.or",
+    "bits.rsh",
+    "bits.xor",
+    "ceil",
+    "concat",
+    "contains",
+    "count",
+    "endswith",
+    "floor",
+    "format_int",
+    "indexof",
+    "indexof_n",
+    "intersection",
+    "is_array",
+    "is_boolean",
+    "is_null",
+    "is_number",
+    "is_object",
+    "is_set",
+    "is_string",
+    "json.filter",
+    "json.is_valid",
+    "json.marshal",
+    "json.patch",
+    "json.remove",
+    "json.unmarshal",
+    "lower",
+    "max",
+    "min",
+    "object.filter",
+    "object.get",
+    "object.keys",
+    "object.remove",
+    "object.subset",
+    "object.union",
+    "object.union_n",
+    "product",
+    "regex.find_n",
+    "regex.match",
+    "regex.replace",
+    "regex.split",
+    "replace",
+    "round",
+    "semver.compare",
+    "semver.is_valid",
+    "sort",
+    "split",
+    "sprintf",
+    "startswith",
+    "strings.any_prefix_match",
+    "strings.any_suffix_match",
+    "strings.count",
+    "strings.replace_n",
+    "strings.reverse",
+    "substring",
+    "sum",
+    "time.add_date",
+    "time.clock",
+    "time.date",
+    "time.diff",
+    "time.parse_duration_ns",
+    "time.parse_rfc3339_ns",
+    "time.weekday",
+    "to_number",
+    "trim",
+    "trim_left",
+    "trim_prefix",
+    "trim_right",
+    "trim_space",
+    "trim_suffix",
+    "type_name",
+    "union",
+    "upper",
+];
+/// These take a pattern in this place.
+const PATTERNS: &[(&str, usize)] = &[
+    ("regex.find_n", 0),
+    ("regex.match", 0),
+    ("regex.replace", 1),
+    ("regex.split", 0),
+];
+
+/// A rule, with where it is.
+pub(super) struct Known<'a> {
+    /// Names from `data`, without `data`.
+    path: Vec<String>,
+    /// Number of arguments of a function.
+    arguments: Option<usize>,
+    rule: &'a Rule,
+    module: &'a Module,
+}
+
+/// Everything that is wrong with the rules, and with data that meets them.
+pub(super) fn check(modules: &[Ref<Module>], data: &Value) -> Vec<Finding> {
+    let known: Vec<Known<'_>> = modules.iter().flat_map(|module| known(module)).collect();
+    let index = names::Index::new(&known);
+    let mut findings: Vec<Finding> = known.iter().filter_map(|rule| over(rule, data)).collect();
+    findings.extend(modules.iter().filter_map(|module| version(module)));
+    findings.extend(known.iter().filter_map(entry));
+    let spread = spread(modules);
+    let mut asks = vec![BTreeSet::new(); known.len()];
+    for (rule, asks) in known.iter().zip(&mut asks) {
+        check_rule(rule, &known, &index, asks, &mut findings);
+    }
+    for rule in &known {
+        check_spread(rule, &spread, &mut findings);
+    }
+    findings.extend(graph::check(&known, &asks));
+    findings
+}
+
+/// Packages of several modules.
+fn spread(modules: &[Ref<Module>]) -> BTreeSet<Vec<String>> {
+    let (mut once, mut several) = (BTreeSet::new(), BTreeSet::new());
+    for package in modules.iter().map(|module| tree::package(module)) {
+        if !once.insert(package.clone()) {
+            several.insert(package);
+        }
+    }
+    several
+}
+
+/// A package as a whole holds only what its first module says: `regorus` then takes it for evaluated, and rules of the
+/// others are undefined. A name that imports a package stands for the whole of it.
+fn check_spread(rule: &Known<'_>, spread: &BTreeSet<Vec<String>>, findings: &mut Vec<Finding>) {
+    let imports = names::imports(rule.module);
+    let locals = names::locals(rule.rule);
+    tree::walk(rule.rule, &mut |node| {
+        let Node::Reference(expr) = node else { return };
+        let written = tree::static_path(expr).0;
+        let Some(first) = written.first().filter(|first| !locals.contains(*first)) else {
+            return;
+        };
+        let path = if first == "data" {
+            Some(&written)
+        } else {
+            imports.get(first)
+        };
+        let Some(path) = path.filter(|path| path.first().is_some_and(|root| root == "data")) else {
+            return;
+        };
+        if let Some(package) = spread.iter().find(|package| package.starts_with(&path[1..])) {
+            let name = package.join(".");
+            let problem = format!(
+                "asks for the whole package {name}, of which only the first file would count; write the rule in full, \
+                 data.{name}.RULE, or put the package into one file"
+            );
+            findings.push(rule.finding(expr.span().line, problem));
+        }
+    });
+}
+
+fn known(module: &Module) -> impl Iterator<Item = Known<'_>> {
+    let package = tree::package(module);
+    module.policy.iter().map(move |rule| {
+        let mut path = package.clone();
+        path.extend(tree::static_path(tree::head_reference(rule)).0);
+        Known {
+            path,
+            arguments: tree::arguments(rule).map(|arguments| arguments.len()),
+            rule,
+            module,
+        }
+    })
+}
+
+impl Known<'_> {
+    fn finding(&self, line: u32, problem: String) -> Finding {
+        Finding {
+            file: self.module.package.span.source.get_path().clone(),
+            line,
+            problem,
+        }
+    }
+
+    fn here(&self, problem: String) -> Finding {
+        self.finding(self.rule.span().line, problem)
+    }
+
+    fn name(&self) -> String {
+        self.path.join(".")
+    }
+
+    /// Tests may do more: nothing asks them but the runner of tests.
+    fn is_test(&self) -> bool {
+        self.module.package.span.source.get_path().ends_with("_test.rego")
+    }
+}
+
+/// `regorus` lets data win over a rule at the same place, silently.
+fn over(rule: &Known<'_>, data: &Value) -> Option<Finding> {
+    let mut at = data;
+    for name in &rule.path {
+        match at {
+            Value::Object(fields) => at = fields.get(name)?,
+            _ => break,
+        }
+    }
+    let problem = format!(
+        "data stands at the place of the rule {}, and would replace it; move one of them",
+        rule.name()
+    );
+    Some(rule.here(problem))
+}
+
+fn version(module: &Module) -> Option<Finding> {
+    (!module.rego_v1).then(|| Finding {
+        file: module.package.span.source.get_path().clone(),
+        line: module.package.span.line,
+        problem: "is not Rego v1; write `import rego.v1`".to_owned(),
+    })
+}
+
+/// What is asked must be a set of violations.
+fn entry(rule: &Known<'_>) -> Option<Finding> {
+    let name = rule.path.last()?;
+    let asked = rule.path.first().is_some_and(|root| root == "database") && !rule.is_test();
+    (asked && matches!(name.as_str(), "violations" | "user_violations") && !tree::is_set(rule.rule)).then(|| {
+        rule.here(format!(
+            "{name} must be a partial set: write `{name} contains v if {{...}}`"
+        ))
+    })
+}
+
+fn check_rule<'a>(
+    rule: &Known<'a>,
+    known: &[Known<'a>],
+    index: &names::Index<'_>,
+    asks: &mut BTreeSet<usize>,
+    findings: &mut Vec<Finding>,
+) {
+    let locals = names::locals(rule.rule);
+    let imports = names::imports(rule.module);
+    let mut nodes = Vec::new();
+    tree::walk(rule.rule, &mut |node| nodes.push(node));
+    for node in nodes {
+        match node {
+            Node::Reference(expr) => match index.resolve(expr, rule, &imports, &locals) {
+                Ok(rules) => asks.extend(rules),
+                Err(problem) => findings.push(rule.finding(expr.span().line, problem)),
+            },
+            Node::Call(expr) => {
+                let (found, problem) = call(expr, rule, known, index, &imports);
+                asks.extend(found);
+                findings.extend(problem.map(|problem| rule.finding(expr.span().line, problem)));
+            }
+            Node::Number(Expr::Number { value, span, .. }) if !rule.is_test() && value.as_i64().is_err() => {
+                let problem = format!(
+                    "{} is no whole number, and sums of such differ between engines",
+                    span.text()
+                );
+                findings.push(rule.finding(span.line, problem));
+            }
+            Node::Statement(statement) if !statement.with_mods.is_empty() && !rule.is_test() => {
+                let problem = "`with` is for tests only".to_owned();
+                findings.push(rule.finding(statement.span.line, problem));
+            }
+            Node::Number(_) | Node::Statement(_) | Node::Assign(_) => {}
+        }
+    }
+}
+
+/// The rules that a call asks, and what is wrong with it.
+fn call(
+    expr: &Expr,
+    rule: &Known<'_>,
+    known: &[Known<'_>],
+    index: &names::Index<'_>,
+    imports: &BTreeMap<String, Vec<String>>,
+) -> (Vec<usize>, Option<String>) {
+    let Expr::Call { fcn, params, .. } = expr else {
+        return (Vec::new(), None);
+    };
+    let (written, whole) = tree::static_path(fcn);
+    let name = written.join(".");
+    let given = params.len();
+    if !whole {
+        return (Vec::new(), Some("calls a function whose name is computed".to_owned()));
+    }
+    if let Some(path) = index.function_path(&written, rule, imports) {
+        let found = index.at(&path);
+        let takes = found.iter().find_map(|rule| known[*rule].arguments);
+        let problem = match takes {
+            None if found.is_empty() => Some(format!("calls {name}, which there is not")),
+            None => Some(format!("calls {name}, which is no function")),
+            Some(takes) if takes != given => Some(format!("calls {name} with {given} arguments, but it takes {takes}")),
+            Some(_) => None,
+        };
+        return (found, problem);
+    }
+    (Vec::new(), builtin(&name, params, rule.is_test()))
+}
+
+/// What is wrong with a call of a function of the language.
+fn builtin(name: &str, params: &[Ref<Expr>], is_test: bool) -> Option<String> {
+    let given = params.len();
+    if name == "set" && given == 0 || name == "print" && is_test {
+        return None;
+    }
+    let Some((_, takes)) = BUILTINS.get(name) else {
+        return Some(format!("calls {name}, which there is not"));
+    };
+    if !FUNCTIONS.contains(&name) {
+        return Some(format!("calls {name}, which policies may not"));
+    }
+    let takes = usize::from(*takes);
+    if given != takes {
+        return Some(format!("calls {name} with {given} arguments, but it takes {takes}"));
+    }
+    let (_, place) = PATTERNS.iter().find(|(function, _)| *function == name)?;
+    match params.get(*place).map(AsRef::as_ref) {
+        Some(Expr::String { value, .. } | Expr::RawString { value, .. }) => {
+            let text = value.as_string().map(ToString::to_string).unwrap_or_default();
+            pattern(&text)
+        }
+        _ => Some(format!("calls {name} with a pattern that is not written out")),
+    }
+}
+
+/// Engines differ on what these classes hold (`٣` is a digit to one of them).
+fn pattern(text: &str) -> Option<String> {
+    ["\\d", "\\D", "\\w", "\\W", "\\s", "\\S", "\\b", "\\B", "(?", "[[:"]
+        .into_iter()
+        .find(|class| text.contains(class) && !text.contains("(?:"))
+        .map(|class| {
+            format!("the pattern {text:?} has {class}, which engines read differently; write ranges such as [0-9]")
+        })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! What names stand for: variables, imports, rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regorus::unstable::{Expr, Literal, LiteralStmt, Module, Rule};
+
+use super::Known;
+use crate::tree::{self, Node};
+
+/// Rules by their paths.
+pub(super) struct Index<'a> {
+    by_path: BTreeMap<&'a [String], Vec<usize>>,
+}
+
+/// Names under which a module imports, with what they stand for (from `data`, or `input`).
+pub(super) fn imports(module: &Module) -> BTreeMap<String, Vec<String>> {
+    let mut imports = BTreeMap::new();
+    for import in &module.imports {
+        let (path, _) = tree::static_path(&import.refr);
+        let alias = import.r#as.as_ref().map(|span| span.text().to_owned());
+        if let Some(name) = alias.or_else(|| path.last().cloned()) {
+            imports.insert(name, path);
+        }
+    }
+    imports
+}
+
+impl<'a> Index<'a> {
+    pub(super) fn new(known: &'a [Known<'_>]) -> Self {
+        let mut by_path: BTreeMap<&[String], Vec<usize>> = BTreeMap::new();
+        for (number, rule) in known.iter().enumerate() {
+            by_path.entry(&rule.path).or_default().push(number);
+        }
+        Self { by_path }
+    }
+
+    /// The rules of exactly this path.
+    pub(super) fn at(&self, path: &[String]) -> Vec<usize> {
+        self.by_path.get(path).cloned().unwrap_or_default()
+    }
+
+    /// The rules that a reference asks; an error if its first name stands for nothing.
+    pub(super) fn resolve(
+        &self,
+        expr: &Expr,
+        rule: &Known<'_>,
+        imports: &BTreeMap<String, Vec<String>>,
+        locals: &BTreeSet<String>,
+    ) -> Result<Vec<usize>, String> {
+        let Some(root) = tree::root(expr) else {
+            return Ok(Vec::new());
+        };
+        let (written, _) = tree::static_path(expr);
+        if root == "input" || root == "_" || locals.contains(root) {
+            return Ok(Vec::new());
+        }
+        match self.path(&written, rule, imports) {
+            Some(path) => Ok(self.asked(&path)),
+            None if imports.contains_key(root) => Ok(Vec::new()),
+            None => Err(format!(
+                "{root} stands for nothing: no rule, import or variable that gets a value has this name"
+            )),
+        }
+    }
+
+    /// The path of a function that is called, if it is one of ours.
+    pub(super) fn function_path(
+        &self,
+        written: &[String],
+        rule: &Known<'_>,
+        imports: &BTreeMap<String, Vec<String>>,
+    ) -> Option<Vec<String>> {
+        self.path(written, rule, imports)
+    }
+
+    /// From what is written to a path from `data`.
+    fn path(
+        &self,
+        written: &[String],
+        rule: &Known<'_>,
+        imports: &BTreeMap<String, Vec<String>>,
+    ) -> Option<Vec<String>> {
+        let (first, rest) = written.split_first()?;
+        let from_data = |path: &[String]| {
+            path.split_first()
+                .filter(|(root, _)| *root == "data")
+                .map(|(_, rest)| rest.to_vec())
+        };
+        if first == "data" {
+            return Some(rest.to_vec());
+        }
+        if let Some(imported) = imports.get(first) {
+            let mut path = from_data(imported)?;
+            path.extend_from_slice(rest);
+            return Some(path);
+        }
+        let mut path = tree::package(rule.module);
+        path.push(first.clone());
+        let exists = self.by_path.keys().any(|known| known.starts_with(&path));
+        path.extend_from_slice(rest);
+        exists.then_some(path)
+    }
+
+    /// Rules at, above and (as far as a reference may select further) below a path.
+    fn asked(&self, path: &[String]) -> Vec<usize> {
+        let above = (1..=path.len()).filter_map(|length| self.by_path.get(&path[..length]));
+        let below = self
+            .by_path
+            .range(path..)
+            .take_while(|(known, _)| known.starts_with(path));
+        above.chain(below.map(|(_, rules)| rules)).flatten().copied().collect()
+    }
+}
+
+/// Variables of a rule that get a value somewhere in it.
+pub(super) fn locals(rule: &Rule) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for argument in tree::arguments(rule).into_iter().flatten() {
+        bind(argument, &mut found);
+    }
+    bind_selected(tree::head_reference(rule), &mut found);
+    tree::walk(rule, &mut |node| match node {
+        Node::Assign(Expr::AssignExpr { lhs, rhs, .. }) => {
+            bind(lhs, &mut found);
+            bind(rhs, &mut found);
+        }
+        Node::Reference(expr) => bind_selected(expr, &mut found),
+        Node::Statement(statement) => bind_statement(statement, &mut found),
+        Node::Assign(_) | Node::Call(_) | Node::Number(_) => {}
+    });
+    found
+}
+
+fn bind_statement(statement: &LiteralStmt, found: &mut BTreeSet<String>) {
+    match &statement.literal {
+        Literal::SomeVars { vars, .. } => found.extend(vars.iter().map(|span| span.text().to_owned())),
+        Literal::SomeIn { key, value, .. } => key.iter().chain([value]).for_each(|pattern| bind(pattern, found)),
+        Literal::Every { key, value, .. } => {
+            found.extend(key.iter().chain([value]).map(|span| span.text().to_owned()));
+        }
+        Literal::Expr { .. } | Literal::NotExpr { .. } => {}
+    }
+}
+
+/// Variables of a pattern.
+fn bind(pattern: &Expr, found: &mut BTreeSet<String>) {
+    match pattern {
+        Expr::Var { .. } => found.extend(tree::root(pattern).map(str::to_owned)),
+        Expr::Array { items, .. } => items.iter().for_each(|item| bind(item, found)),
+        Expr::Object { fields, .. } => fields.iter().for_each(|(_, _, value)| bind(value, found)),
+        _ => {}
+    }
+}
+
+/// Variables that stand in brackets take each key.
+fn bind_selected(reference: &Expr, found: &mut BTreeSet<String>) {
+    match reference {
+        Expr::RefDot { refr, .. } => bind_selected(refr, found),
+        Expr::RefBrack { refr, index, .. } => {
+            bind_selected(refr, found);
+            bind(index, found);
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,181 @@
+use regorus::Engine;
+use serde_json::{Value, json};
+
+use super::*;
+
+/// What is found in modules, each after a line with its file's name.
+fn found(modules: &[(&str, &str)], data: &Value) -> Vec<String> {
+    let mut engine = Engine::new();
+    for (file, text) in modules {
+        engine
+            .add_policy((*file).to_owned(), (*text).to_owned())
+            .unwrap_or_else(|error| panic!("{file}: {error}"));
+    }
+    check(engine.get_modules(), data)
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+/// What is found in one rule of a library.
+fn in_rule(rule: &str) -> String {
+    let module = format!("package database.lib\nimport rego.v1\n{rule}\n");
+    found(&[("lib.rego", &module)], &json!({})).join("\n")
+}
+
+#[test]
+fn all_allowed_functions_exist() {
+    let missing: Vec<_> = FUNCTIONS.iter().filter(|name| !BUILTINS.contains_key(*name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn good_rules_pass() {
+    for rule in [
+        "x := 1",
+        "x contains v if { some v in input.list; v > 1 }",
+        "x := [a | a := input.b[_]]",
+        "x if { some i; input.a[i] == i }",
+        "x if { input.a[i] == i }",
+        "x if { every k, v in input.o { startswith(k, v) } }",
+        "x := {k: v | some k, v in input.o}",
+        "x if { [a, {\"k\": b}] = input.pair; a == b }",
+        "f(a, [b, c]) := a + b + c\nx := f(1, [2, 3])",
+        "x := data.database.lib.y\ny := 2",
+        "default x := false\nx if input.a",
+        "x if regex.match(`^[a-z]+$`, input.a)",
+        "x := set()",
+        "x if { not y }\ny if input.b",
+        "x[k] := v if { some k, v in input.o }",
+        "x := 1 if input.a else := 2",
+    ] {
+        assert_eq!(in_rule(rule), "", "{rule}");
+    }
+}
+
+#[test]
+fn what_opa_refuses_is_refused() {
+    for (rule, words) in [
+        ("x := inptu.a", "lib.rego:3: inptu stands for nothing"),
+        ("x if { y > 1 }", "y stands for nothing"),
+        ("x := f(1)", "calls f, which there is not"),
+        ("f(a) := a\nx := f(1, 2)", "calls f with 2 arguments, but it takes 1"),
+        ("y := 1\nx := y(1)", "calls y, which is no function"),
+        ("x := count(1, 2)", "calls count with 2 arguments, but it takes 1"),
+        ("x := crypto.md5(\"a\")", "calls crypto.md5, which there is not"),
+        ("x := time.now_ns()", "calls time.now_ns, which policies may not"),
+        (
+            "x := numbers.range(1, 1000000000)",
+            "calls numbers.range, which policies may not",
+        ),
+        ("x := units.parse(\"1K\")", "calls units.parse, which policies may not"),
+        ("x := 1.5", "1.5 is no whole number"),
+        ("x if { y with input as 1 }\ny := 1", "`with` is for tests only"),
+        (
+            "x if regex.match(`^\\d+$`, input.a)",
+            "has \\d, which engines read differently",
+        ),
+        ("x if regex.match(\"(?i)a\", input.a)", "has (?"),
+        (
+            "x if regex.match(input.p, input.a)",
+            "with a pattern that is not written out",
+        ),
+        ("x := x", "asks itself: database.lib.x asks database.lib.x"),
+        ("f(a) := f(a)", "asks itself: database.lib.f asks database.lib.f"),
+        ("x if y\ny if z\nz if x", "asks itself"),
+        ("x := data.database.lib", "asks itself"),
+        ("x := data.database[input.a]", "asks itself"),
+        ("f(a) := a if { some k; data.database.lib[k] }", "asks itself"),
+    ] {
+        let found = in_rule(rule);
+        assert!(found.contains(words), "{rule}: {found}");
+    }
+}
+
+#[test]
+fn entries_are_sets_and_modules_are_of_the_first_version() {
+    let module = "package database.x\nimport rego.v1\nviolations := [1]\nuser_violations contains 1 if true";
+    assert_eq!(
+        found(&[("x.rego", module)], &json!({})),
+        ["x.rego:3: violations must be a partial set: write `violations contains v if {...}`"]
+    );
+}
+
+#[test]
+fn data_must_not_replace_a_rule() {
+    let module = "package database.x\nimport rego.v1\nviolations contains 1 if false\nlimit := 1";
+    for (data, problems) in [
+        (json!({"database": {"settings": {}, "x": {"other": 1}}}), 0),
+        (json!({"database": {"x": {"limit": 2}}}), 1),
+        (json!({"database": {"x": {"violations": []}}}), 1),
+        (json!({"database": {"x": []}}), 2),
+        (json!({"database": 1}), 2),
+    ] {
+        let found = found(&[("x.rego", module)], &data);
+        assert_eq!(found.len(), problems, "{data}: {found:?}");
+    }
+}
+
+#[test]
+fn rows_of_rules_have_a_bound() {
+    let row = |length: usize| {
+        let rule = |number: usize| format!("r{number} := r{}\n", number - 1);
+        let rules: String = (1..length).map(rule).collect();
+        in_rule(&format!("r0 := 1\n{rules}"))
+    };
+    assert_eq!(row(64), "");
+    assert!(row(65).contains("begins a row of 65 rules"), "{}", row(65));
+}
+
+#[test]
+fn imports_and_modules_of_one_package_are_seen_together() {
+    let one = "package database.one\nimport rego.v1\nimport data.database.lib\nimport data.database.lib.f as g\nx := lib.f(1) + g(2)";
+    let other = "package database.one\nimport rego.v1\ny := x";
+    let lib = "package database.lib\nimport rego.v1\nf(a) := a";
+    assert_eq!(
+        found(&[("a", one), ("b", other), ("c", lib)], &json!({})),
+        Vec::<String>::new()
+    );
+    let missing = found(&[("a", one), ("b", other)], &json!({}));
+    assert!(
+        missing.iter().all(|finding| finding.contains("which there is not")),
+        "{missing:?}"
+    );
+}
+
+#[test]
+fn a_package_of_several_files_is_not_asked_for_as_a_whole() {
+    let (one, two) = (
+        "package database.a\nimport rego.v1\nx if y",
+        "package database.a\nimport rego.v1\ny if input.y",
+    );
+    for (text, refused) in [
+        ("import data.database.a\nz := a.x", true),
+        ("import data.database as d\nz := d.a.x", true),
+        ("z := data.database.a", true),
+        ("z := data.database.a[input.name]", true),
+        ("z := data.database.a.x", false),
+        ("import data.database.a.x\nz := x", false),
+    ] {
+        let asker = format!("package asker\nimport rego.v1\n{text}");
+        let found = found(&[("1", one), ("2", two), ("3", &asker)], &json!({}));
+        assert_eq!(
+            found
+                .iter()
+                .any(|finding| finding.contains("the whole package database.a")),
+            refused,
+            "{text}: {found:?}"
+        );
+        let single = self::found(&[("1", one), ("3", &asker.replace("y", "x"))], &json!({}));
+        assert!(
+            !single.iter().any(|finding| finding.contains("the whole package")),
+            "{text}: {single:?}"
+        );
+    }
+}
+
+#[test]
+fn tests_may_do_more() {
+    let test = "package database.x_test\nimport rego.v1\ntest_it if { print(1.5); count(input.a) == 1 with input as {\"a\": [1]} }";
+    assert_eq!(found(&[("x_test.rego", test)], &json!({})), Vec::<String>::new());
+}

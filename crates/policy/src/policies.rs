@@ -1,0 +1,409 @@
+//! Rego, asked: the one place that talks to the interpreter.
+//!
+//! `regorus` 0.14 has an interpreter and a bytecode machine. The latter gives wrong verdicts that allow what must be
+//! denied, so it is not even compiled in. What a policy could do to the process is kept out by [`crate::gate`] before
+//! anything gets here; here the time is bounded, and whatever goes wrong is a refusal.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use api::fault::Fault;
+use engines::catalogue::Catalogue;
+use jiff::Timestamp;
+use regorus::utils::limits::ExecutionTimerConfig;
+use regorus::{Engine, Value as Rego};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::bundle::Bundle;
+use crate::decision::{Action, BundleRevision, Decision, Severity, Violation};
+use crate::exception::{self, PolicyException};
+use crate::levels::{Kind, Level, Levels, Place};
+use crate::norm::norm;
+use crate::request::{Operation, Planner, Request};
+use crate::settings::SettingsError;
+
+/// Longest that the rules of one decision may take, where an API server waits for it.
+pub const TIME_LIMIT: Duration = Duration::from_millis(50);
+/// Units of work between two looks at the clock: more often costs 12 %, as seldom as this nothing that can be measured.
+const LOOK_EVERY: NonZeroU32 = NonZeroU32::new(16).unwrap();
+
+/// Always asked.
+const ALWAYS: &str = "violations";
+/// Asked where there is a user.
+const WITH_USER: &str = "user_violations";
+
+/// Why policies cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A module is not Rego, or two of them contradict.
+    #[error("{bundle}: {message}")]
+    Rego {
+        /// Which bundle.
+        bundle: String,
+        /// What `regorus` says, with file and line.
+        message: String,
+    },
+    /// Two bundles have different values at one place.
+    #[error("{bundle}: its data contradicts that of another bundle: {message}")]
+    Data {
+        /// Which bundle.
+        bundle: String,
+        /// What `regorus` says.
+        message: String,
+    },
+    /// Settings are not what they must be.
+    #[error("the settings cannot be used")]
+    Settings(#[source] SettingsError),
+    /// There are no rules: everything would be allowed.
+    #[error(
+        "no package under `database` has rules (`violations`) in {bundles}, so that everything would be allowed; \
+         give the folder or bundle that holds them"
+    )]
+    NoRules {
+        /// The bundles.
+        bundles: String,
+    },
+}
+
+/// Policies that are loaded and can be asked, from any thread.
+#[derive(Clone)]
+pub struct Policies {
+    engine: Engine,
+    levels: Levels,
+    entries: Vec<Entry>,
+    revisions: BTreeMap<String, BundleRevision>,
+    catalogue: Catalogue,
+    time_limit: Duration,
+}
+
+/// A rule that is asked.
+#[derive(Clone, Debug)]
+struct Entry {
+    /// `data.database.security.violations`
+    path: String,
+    level: Level,
+    needs_user: bool,
+}
+
+/// What a rule says; its level is not for it to say.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Said {
+    id: String,
+    severity: Severity,
+    action: Action,
+    path: String,
+    message: String,
+    measure: Option<i64>,
+}
+
+impl Policies {
+    /// Loads bundles that [`crate::gate`] has let through.
+    pub fn load(bundles: &[Bundle], catalogue: Catalogue) -> Result<Self, LoadError> {
+        let mut engine = engine_of(bundles)?;
+        let data = serde_json::to_value(engine.get_data()).unwrap_or_default();
+        let levels = Levels::parse(&data["database"]).map_err(LoadError::Settings)?;
+        let names = || {
+            bundles
+                .iter()
+                .map(|bundle| bundle.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let entries = entries(&mut engine).map_err(|error| LoadError::Rego {
+            bundle: names(),
+            message: error,
+        })?;
+        if entries.is_empty() {
+            return Err(LoadError::NoRules { bundles: names() });
+        }
+        let revision = |bundle: &Bundle| BundleRevision {
+            revision: bundle.manifest.revision.clone(),
+            digest: bundle.digest.clone(),
+        };
+        Ok(Self {
+            engine,
+            levels,
+            entries,
+            revisions: bundles
+                .iter()
+                .map(|bundle| (bundle.name.clone(), revision(bundle)))
+                .collect(),
+            catalogue,
+            time_limit: TIME_LIMIT,
+        })
+    }
+
+    /// The same, with another limit than [`TIME_LIMIT`]: where nobody waits, a busy machine must not make an error.
+    #[must_use]
+    pub fn with_time_limit(self, time_limit: Duration) -> Self {
+        Self { time_limit, ..self }
+    }
+
+    /// Decides. Total: what cannot be asked denies.
+    ///
+    /// To be called on a thread with a large stack ([`crate::pool`]).
+    pub fn evaluate(
+        &self,
+        request: &Request,
+        planner: &dyn Planner,
+        exceptions: &[PolicyException],
+        now: Timestamp,
+    ) -> Decision {
+        let question = Question {
+            policies: self,
+            request,
+            planner,
+            place: self.levels.place(&request.namespace),
+            now,
+        };
+        let mut violations = match question.violations(&request.object) {
+            Ok(violations) => violations,
+            Err(message) => return Decision::error(message, self.revisions.clone()),
+        };
+        let mut warnings: Vec<String> = question.place.warning.iter().cloned().collect();
+        let here = (request.namespace.name.as_str(), &request.object);
+        let (excepted, said) = exception::apply(exceptions, &mut violations, here, now);
+        warnings.extend(said);
+        question.ratchet(&mut violations, &mut warnings);
+        Decision::of(violations, warnings, excepted, self.revisions.clone())
+    }
+
+    /// The document that rules see as `input`.
+    pub fn input(&self, request: &Request, planner: &dyn Planner, now: Timestamp) -> Value {
+        let question = Question {
+            policies: self,
+            request,
+            planner,
+            place: self.levels.place(&request.namespace),
+            now,
+        };
+        question.input(&request.object).0
+    }
+
+    /// Paths of the rules that are asked, `data.database.security.violations`.
+    pub fn entries(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|entry| entry.path.as_str())
+    }
+}
+
+/// A request that is being decided.
+struct Question<'a> {
+    policies: &'a Policies,
+    request: &'a Request,
+    planner: &'a dyn Planner,
+    place: Place,
+    now: Timestamp,
+}
+
+impl Question<'_> {
+    /// What rules see if the Database were `object`, and what the operator itself would refuse of it.
+    fn input(&self, object: &Value) -> (Value, Vec<Fault>) {
+        let request = self.request;
+        let object = normal(object);
+        let (children, faults) = match self.planner.children(&object, &request.namespace.name) {
+            Ok(children) => (children, Vec::new()),
+            Err(faults) => (Vec::new(), faults),
+        };
+        let levels: Vec<Value> = self
+            .place
+            .levels
+            .iter()
+            .map(|level| json!({"kind": level.kind.as_str(), "name": level.name}))
+            .collect();
+        let mut input = json!({
+            "operation": request.operation,
+            "dryRun": request.dry_run,
+            "source": request.source,
+            "namespace": request.namespace,
+            "norm": norm(&object, &children, &self.place, &self.policies.catalogue, self.now),
+            "levels": levels,
+            "settings": self.policies.levels.settings(&self.place).to_value(),
+        });
+        input["object"] = object;
+        input["children"] = Value::Array(children);
+        if let Some(user) = &request.user {
+            input["user"] = json!(user);
+        }
+        if let Some(old) = &request.old {
+            input["old"] = normal(old);
+        }
+        api::strict::prune_nulls(&mut input);
+        (input, faults)
+    }
+
+    /// What all rules that hold here say of `object`; an error if one of them cannot be asked.
+    fn violations(&self, object: &Value) -> Result<Vec<Violation>, String> {
+        let (input, faults) = self.input(object);
+        let mut violations: Vec<Violation> = faults.iter().map(of_operator).collect();
+        let holds = |entry: &&Entry| {
+            self.place.levels.contains(&entry.level) && (!entry.needs_user || self.request.user.is_some())
+        };
+        let entries: Vec<&Entry> = self.policies.entries.iter().filter(holds).collect();
+        let mut engine = self.policies.engine.clone();
+        engine.set_input(Rego::from(input));
+        let begun = Instant::now();
+        for entry in entries {
+            engine.set_execution_timer_config(ExecutionTimerConfig {
+                limit: self.policies.time_limit.saturating_sub(begun.elapsed()),
+                check_interval: LOOK_EVERY,
+            });
+            let said = engine
+                .eval_rule(entry.path.clone())
+                .map_err(|error| format!("{} cannot be asked: {}", entry.path, error.to_string().trim()))?;
+            violations.extend(read(entry, &said)?);
+        }
+        Ok(violations)
+    }
+
+    /// Lets an update pass that does not touch the spec, or worsens nothing: who must mend ten things may begin with one.
+    fn ratchet(&self, violations: &mut [Violation], warnings: &mut Vec<String>) {
+        let denies = |violation: &Violation| violation.action == Action::Deny;
+        let (Operation::Update, Some(old)) = (self.request.operation, &self.request.old) else {
+            return;
+        };
+        if !violations.iter().any(denies) {
+            return;
+        }
+        let untouched = normal(&self.request.object)["spec"] == normal(old)["spec"];
+        let before = match self.violations(old) {
+            Ok(before) => before,
+            Err(_) if untouched => Vec::new(),
+            // What held before cannot be said, so nothing is let pass.
+            Err(_) => return,
+        };
+        for violation in violations.iter_mut().filter(|violation| denies(violation)) {
+            if untouched || before.iter().any(|before| no_worse(violation, before)) {
+                violation.action = Action::Warn;
+                warnings.push(format!("{}: it was so before this change, which passes", violation.id));
+            }
+        }
+    }
+}
+
+/// Whether a finding is no worse than one of the Database as it was.
+fn no_worse(now: &Violation, before: &Violation) -> bool {
+    let same = now.id == before.id && now.path == before.path;
+    same && match (now.measure, before.measure) {
+        (Some(now), Some(before)) => now <= before,
+        _ => now.message == before.message,
+    }
+}
+
+/// A Database as rules see it: with defaults, without nulls and without what servers write.
+fn normal(object: &Value) -> Value {
+    let mut object = object.clone();
+    api::strict::fill_in(&mut object);
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    object
+}
+
+/// What the operator refuses whatever policies say.
+fn of_operator(fault: &Fault) -> Violation {
+    Violation {
+        id: "api.invalid".to_owned(),
+        level: "api".to_owned(),
+        severity: Severity::High,
+        action: Action::Deny,
+        path: fault.field.clone(),
+        message: fault.to_string(),
+        measure: None,
+    }
+}
+
+/// Findings of a rule. One that is not what it must be is an error: whoever wrote it meant to refuse something.
+fn read(entry: &Entry, said: &Rego) -> Result<Vec<Violation>, String> {
+    let wrong = |why: &dyn std::fmt::Display| format!("{} says what is no violation: {why}", entry.path);
+    let set = said.as_set().map_err(|error| wrong(&error))?;
+    let read = |element: &Rego| {
+        let element = serde_json::to_value(element).map_err(|error| wrong(&error))?;
+        let said: Said = serde_json::from_value(element).map_err(|error| wrong(&error))?;
+        Ok(Violation {
+            id: said.id,
+            level: entry.level.to_string(),
+            severity: said.severity,
+            action: said.action,
+            path: said.path,
+            message: said.message,
+            measure: said.measure,
+        })
+    };
+    set.iter().map(read).collect()
+}
+
+/// An engine with all modules and data, ready to be cloned.
+pub(crate) fn engine_of(bundles: &[Bundle]) -> Result<Engine, LoadError> {
+    let mut engine = Engine::new();
+    engine.set_strict_builtin_errors(true);
+    for bundle in bundles {
+        for (path, text) in &bundle.modules {
+            engine
+                .add_policy(path.clone(), text.clone())
+                .map_err(|error| LoadError::Rego {
+                    bundle: bundle.name.clone(),
+                    message: error.to_string(),
+                })?;
+        }
+        engine
+            .add_data(Rego::from(bundle.data.clone()))
+            .map_err(|error| LoadError::Data {
+                bundle: bundle.name.clone(),
+                message: error.to_string(),
+            })?;
+    }
+    Ok(engine)
+}
+
+/// The rules to be asked, by the packages that there are.
+fn entries(engine: &mut Engine) -> Result<Vec<Entry>, String> {
+    let mut found = Vec::new();
+    for module in engine.get_modules() {
+        let package = crate::tree::package(module);
+        let Some(level) = level_of(&package) else { continue };
+        for name in crate::tree::rule_names(module) {
+            if name == ALWAYS || name == WITH_USER {
+                let mut path = vec!["data".to_owned()];
+                path.extend(package.iter().cloned().chain([name.clone()]));
+                found.push(Entry {
+                    path: crate::tree::rule_path(&path),
+                    level: level.clone(),
+                    needs_user: name == WITH_USER,
+                });
+            }
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found.dedup_by(|a, b| a.path == b.path);
+    // Also prepares it: analyses, and finds what does not fit together.
+    if let Some(first) = found.first() {
+        engine
+            .eval_rule(first.path.clone())
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(found)
+}
+
+/// The level of a package: `database.NAME` is global, `database.KIND.SCOPE.NAME` is of that scope. Tests and whatever is
+/// outside of `database` have none.
+fn level_of(package: &[String]) -> Option<Level> {
+    let named = |kind: &str| Kind::NAMED.into_iter().find(|named| named.as_str() == kind);
+    let (root, rest) = package.split_first()?;
+    let name = rest
+        .last()
+        .filter(|name| root == "database" && !name.ends_with("_test"))?;
+    match rest {
+        [_] if named(name).is_none() => Some(Level {
+            kind: Kind::Global,
+            name: String::new(),
+        }),
+        [kind, scope, _] => Some(Level {
+            kind: named(kind)?,
+            name: scope.clone(),
+        }),
+        _ => None,
+    }
+}

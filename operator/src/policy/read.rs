@@ -1,0 +1,143 @@
+//! What is read for a question: policies, Databases, exceptions.
+
+use std::path::{Path, PathBuf};
+
+use api::fault::Fault;
+use engines::catalogue::Catalogue;
+use policy::bundle::{Bundle, BundleError};
+use policy::exception::PolicyException;
+use policy::request::{Namespace, Operation, Planner, Request, Source, User};
+use serde_json::Value;
+
+use crate::catalogue;
+use crate::command::Question as Arguments;
+use crate::plan;
+
+/// Why a file is not what it must be.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    /// Not YAML.
+    #[error("{}: cannot be read as YAML: {why}", path.display())]
+    Yaml {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        why: String,
+    },
+    /// None or several.
+    #[error("{}: holds {count} documents; give a file with one", path.display())]
+    Count {
+        /// The file.
+        path: PathBuf,
+        /// How many.
+        count: usize,
+    },
+    /// Not an exception.
+    #[error("{}: is no PolicyException: {why}", path.display())]
+    Exception {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        why: String,
+    },
+}
+
+/// What is decided about.
+pub(super) struct Question {
+    /// The question.
+    pub request: Request,
+    /// Exceptions that there are.
+    pub exceptions: Vec<PolicyException>,
+    /// Releases that there are.
+    pub catalogue: Catalogue,
+}
+
+impl Question {
+    /// Reads the files.
+    pub(super) fn read(arguments: &Arguments) -> Result<Self, Box<dyn std::error::Error>> {
+        let object = one(&arguments.database)?;
+        let old = arguments.old.as_deref().map(one).transpose()?;
+        let exceptions = match &arguments.exceptions {
+            Some(path) => exceptions(path)?,
+            None => Vec::new(),
+        };
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or(&arguments.namespace);
+        let implied = if old.is_some() {
+            Operation::Update
+        } else {
+            Operation::Create
+        };
+        let request = Request {
+            operation: arguments.operation.unwrap_or(implied),
+            dry_run: false,
+            source: Source::Cli,
+            user: arguments.user.as_ref().map(|name| User {
+                name: name.clone(),
+                uid: String::new(),
+                groups: arguments.group.clone(),
+            }),
+            namespace: Namespace {
+                name: namespace.to_owned(),
+                labels: arguments.namespace_labels.iter().cloned().collect(),
+            },
+            object,
+            old,
+        };
+        Ok(Self {
+            request,
+            exceptions,
+            catalogue: catalogue::load(arguments.catalogue.as_deref())?,
+        })
+    }
+
+    /// What plans the children of a Database.
+    pub(super) fn planner(&self) -> impl Planner {
+        planner(&self.catalogue)
+    }
+}
+
+/// A planner that reads a Database as strictly as the API server.
+pub(super) fn planner(catalogue: &Catalogue) -> impl Planner {
+    |object: &Value, namespace: &str| -> Result<Vec<Value>, Vec<Fault>> {
+        let database = api::strict::database(object.clone())?;
+        planner::fresh::children(&database, namespace, catalogue)
+    }
+}
+
+/// Bundles in the order in which they are given.
+pub(super) fn bundles(paths: &[PathBuf]) -> Result<Vec<Bundle>, BundleError> {
+    paths.iter().map(|path| Bundle::read(path)).collect()
+}
+
+fn documents(path: &Path) -> Result<Vec<Value>, Box<dyn std::error::Error>> {
+    let text = plan::read(path)?;
+    let documents: Vec<Value> = serde_yaml::from_multiple(&text).map_err(|error| ReadError::Yaml {
+        path: path.to_owned(),
+        why: error.to_string().lines().next().unwrap_or_default().to_owned(),
+    })?;
+    Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
+}
+
+/// The document of a file that holds one.
+fn one(path: &Path) -> Result<Value, Box<dyn std::error::Error>> {
+    let mut documents = documents(path)?;
+    match (documents.pop(), documents.len()) {
+        (Some(document), 0) => Ok(document),
+        (last, others) => Err(ReadError::Count {
+            path: path.to_owned(),
+            count: others + usize::from(last.is_some()),
+        }
+        .into()),
+    }
+}
+
+fn exceptions(path: &Path) -> Result<Vec<PolicyException>, Box<dyn std::error::Error>> {
+    let read = |document| {
+        serde_json::from_value(document).map_err(|error| ReadError::Exception {
+            path: path.to_owned(),
+            why: error.to_string(),
+        })
+    };
+    let read: Result<Vec<_>, _> = documents(path)?.into_iter().map(read).collect();
+    Ok(read?)
+}

@@ -1,0 +1,83 @@
+package database.governance_limits_test
+
+import rego.v1
+
+import data.database.fixtures_test as fixtures
+
+# Violations as ID at PATH.
+found(changes) := places if {
+	places := {concat(" at ", [violation.id, violation.path]) |
+		some violation in data.database.governance.violations
+	} with input as fixtures.changed(changes)
+}
+
+amounts := {
+	"requests/cpu": {"id": "governance.max-cpu", "most": 8000},
+	"limits/cpu": {"id": "governance.max-cpu", "most": 8000},
+	"requests/memory": {"id": "governance.max-memory", "most": 34359738368},
+	"limits/memory": {"id": "governance.max-memory", "most": 34359738368},
+	"requests/storage": {"id": "governance.max-storage", "most": 2199023255552},
+}
+
+place(id, field) := sprintf("%s at spec.resources.%s", [id, replace(field, "/", ".")])
+
+test_most if {
+	every field, amount in amounts {
+		path := concat("/", ["/norm", field])
+		found([fixtures.put(path, amount.most)]) == set()
+		found([fixtures.put(path, amount.most + 1)]) == {place(amount.id, field)}
+	}
+}
+
+test_no_bound_no_violation if {
+	found([fixtures.drop("/settings/max/cpu"), fixtures.put("/norm/requests/cpu", 900000)]) == set()
+}
+
+test_measure_and_message if {
+	over := [violation | some violation in data.database.governance.violations] with input as fixtures.changed([
+		fixtures.put("/object/spec/resources/requests/cpu", "9.5"),
+		fixtures.put("/norm/requests/cpu", 9500),
+	])
+	over == [{
+		"id": "governance.max-cpu",
+		"severity": "medium",
+		"action": "deny",
+		"path": "spec.resources.requests.cpu",
+		"message": "the CPU request \"9.5\" is more than 8000m, the most that level environment/production allows (setting max.cpu); ask for at most that",
+		"measure": 9500,
+	}]
+}
+
+# An amount that stands in the Database, but not as a number in `norm`.
+test_unreadable_amount if {
+	every field, _ in amounts {
+		expected := {place("governance.unreadable", field)}
+		found([fixtures.drop(concat("/", ["/norm", field]))]) == expected
+		found([fixtures.put(concat("/", ["/norm", field]), "4")]) == expected
+	}
+	found([fixtures.drop("/norm/limits"), fixtures.drop("/object/spec/resources/limits")]) == set()
+	found([fixtures.drop("/norm/limits"), fixtures.put("/object/spec/resources/limits", {"cpu": null})]) == set()
+}
+
+test_unreadable_fields if {
+	found([fixtures.put("/norm/unparsable", ["spec.resources.requests.cpu", "spec.backupPolicy.timeZone"])]) == {
+		"governance.unreadable at spec.resources.requests.cpu",
+		"governance.unreadable at spec.backupPolicy.timeZone",
+	}
+	found([fixtures.put("/norm/unparsable", "spec.version.x")]) == {"governance.unreadable at spec.version.x"}
+	found([fixtures.put("/norm/unparsable", ["spec.version", 7])]) == {"governance.unreadable at spec"}
+	found([fixtures.put("/norm/unparsable", ["spec.version", "spec.backupPolicy.schedule", "spec.backupPolicy.retention"])]) == set()
+	found([fixtures.drop("/norm/unparsable")]) == set()
+}
+
+test_only_amounts_are_quoted if {
+	messages := {violation.message | some violation in data.database.governance.violations} with input as fixtures.changed([
+		fixtures.put("/object/spec/resources/requests/cpu", "two"),
+		fixtures.put("/norm/unparsable", ["spec.resources.requests.cpu", "spec.backupPolicy.timeZone", "spec.resources.limits.storage"]),
+	])
+	messages == {
+		"spec.resources.requests.cpu cannot be read, so no bound can be compared with it (\"two\"); write it as its field's description says",
+		"spec.backupPolicy.timeZone cannot be read, so no bound can be compared with it; write it as its field's description says",
+		"spec.resources.limits.storage cannot be read, so no bound can be compared with it; write it as its field's description says",
+	}
+}

@@ -1,0 +1,105 @@
+# What the packages of this level share: the parts of the input, and how values stand in messages.
+#
+# Everything here has a value whatever the input is, because a rule that is undefined by accident is a rule that allows.
+package database.lib
+
+import rego.v1
+
+default spec := {}
+
+spec := input.object.spec if is_object(input.object.spec)
+
+default norm := {}
+
+norm := input.norm if is_object(input.norm)
+
+default children := []
+
+children := input.children if is_array(input.children)
+
+# Upper and lower bounds by name, each {value, text, level}.
+default maximum := {}
+
+maximum := input.settings.max if is_object(input.settings.max)
+
+default minimum := {}
+
+minimum := input.settings.min if is_object(input.settings.min)
+
+# What is not listed is not allowed, so a missing list allows nothing.
+default allowed_engines := []
+
+allowed_engines := input.settings.allow.engines.value if is_array(input.settings.allow.engines.value)
+
+default allowed_registries := []
+
+allowed_registries := input.settings.allow.registries.value if is_array(input.settings.allow.registries.value)
+
+default requirements := {}
+
+requirements := input.settings.require if is_object(input.settings.require)
+
+# Names of what is required: whatever has an entry other than a plain `false`, since a setting that cannot be read is no
+# loophole.
+required contains name if {
+	some name, entry in requirements
+	not entry.value == false
+}
+
+# Required unless a level says otherwise.
+default limits_required := true
+
+limits_required := false if requirements.limits.value == false
+
+# The strictest environment stands in for one that is not known.
+default environment := "production"
+
+environment := input.norm.environment.name if {
+	is_string(input.norm.environment.name)
+	input.norm.environment.name != ""
+}
+
+production if environment == "production"
+
+# A list as it is; anything else as a list of one, so that a rule looks at it too.
+listed(value) := value if {
+	is_array(value)
+} else := [value]
+
+# A value of the user's for a message: quoted, and cut, since a text may be of any length.
+quote(value) := concat("", ["\"", value, "\""]) if {
+	is_string(value)
+	substring(value, 0, 80) == value
+} else := concat("", ["\"", substring(value, 0, 80), "...\""]) if {
+	is_string(value)
+} else := sprintf("%v", [value]) if {
+	is_number(value)
+} else := sprintf("%v", [value]) if {
+	is_boolean(value)
+} else := "a value that is not text"
+
+# A quantity of the Database as its user wrote it.
+declared(kind, resource) := quote(value) if {
+	value := spec.resources[kind][resource]
+} else := "of an unknown size"
+
+# A bound for a message, as it stands in the settings where that is known.
+bound(entry) := entry.text if {
+	is_string(entry.text)
+} else := sprintf("%v", [entry.value])
+
+# The level that a setting comes from.
+level(entry) := concat(" ", ["level", entry.level]) if {
+	is_string(entry.level)
+	entry.level != ""
+} else := "a level that the settings do not name"
+
+required_by(name) := level(entry) if {
+	entry := requirements[name]
+} else := "level global"
+
+# Texts of a list, for a message.
+listing(values) := concat(", ", texts) if {
+	texts := [text | some text in values; is_string(text)]
+	count(texts) > 0
+} else := "none"

@@ -1,0 +1,260 @@
+# What the planned pod may do to its node and to its neighbours.
+#
+# Rules read the StatefulSet that the planner would make, so they judge what will run. What the pod template has is the
+# operator's doing, hence `path` is only `spec`, and the way out is to tell whoever runs the operator. A value of a wrong
+# type counts as a violation: each rule asks for the one good value.
+package database.security
+
+import rego.v1
+
+import data.database.lib
+
+# The one capability that takes nothing from others: to listen on a port below 1024.
+allowed_capabilities := {"NET_BIND_SERVICE"}
+
+# Pods of the planned StatefulSets.
+pods := [pod |
+	some child in lib.children
+	child.kind == "StatefulSet"
+	pod := child.spec.template.spec
+	is_object(pod)
+]
+
+# All containers of these pods, each with its pod.
+containers := [{"kind": kind, "spec": spec, "pod": pod} |
+	some pod in pods
+	some kind in ["containers", "initContainers", "ephemeralContainers"]
+	some spec in lib.listed(pod[kind])
+]
+
+violations contains {
+	"id": "security.unplanned",
+	"severity": "critical",
+	"action": "deny",
+	"path": "spec",
+	"message": "no pod could be planned for this Database, so nothing shows that it would be safe; correct what else is reported about spec, and try again",
+} if {
+	count(containers) == 0
+}
+
+# One StatefulSet that can be read must not cover for another that cannot.
+violations contains {
+	"id": "security.unreadable",
+	"severity": "critical",
+	"action": "deny",
+	"path": "spec",
+	"message": sprintf("the planned StatefulSet %s has no pod template with containers; %s", [name(object.get(child, "metadata", {})), remedy]),
+} if {
+	some child in lib.children
+	child.kind == "StatefulSet"
+	not child.spec.template.spec.containers[0]
+}
+
+violations contains {
+	"id": "security.privileged",
+	"severity": "critical",
+	"action": "deny",
+	"path": "spec",
+	"message": sprintf("%s is privileged, which gives it the whole node; %s", [title(container), remedy]),
+} if {
+	some container in containers
+	container.spec.securityContext.privileged != false
+}
+
+violations contains {
+	"id": "security.privilege-escalation",
+	"severity": "high",
+	"action": "deny",
+	"path": "spec",
+	"message": sprintf("%s does not set allowPrivilegeEscalation to false; %s", [title(container), remedy]),
+} if {
+	some container in containers
+	not container.spec.securityContext.allowPrivilegeEscalation == false
+}
+
+violations contains {
+	"id": "security.capability-added",
+	"severity": "high",
+	"action": "deny",
+	"path": "spec",
+	"message": sprintf("%s adds the capability %s; only NET_BIND_SERVICE is allowed; %s", [title(container), lib.quote(capability), remedy]),
+} if {
+	some container in containers
+	some capability in lib.listed(container.spec.securityContext.capabilities.add)
+	not capability in allowed_capabilities
+}
+
+violations contains {
+	"id": "security.capabilities-kept",
+	"severity": "medium",
+	"action": "deny",
+	"path": "spec",
+	"message": sprintf("%s does not drop ALL capabilities; %s", [title(container), remedy]),
+} if {
+	some container in containers
+	not container.spec.securityContext.capabilities.drop == ["ALL"]
+	not drops_all(container.spec)
+}
+
+drops_all(spec) if {
+	some capability in lib.listed(spec.securityContext.capabilities.drop)
+	capability == "ALL"
+}
+
+violations contains {
+	"id": "security.root",
+	"severity": "high",
+	"action": "deny",
+	"path": "spec",
+	"message": sprintf("the planned pod has runAsUser %s, but must have a number above 0; %s", [lib.quote(user), remedy]),
+} if {
+	some pod in pods
+	user := pod.securityContext.runAsUser
+	not ordinary(user)
+}
+
+violations contains {
+	"id": "security.root",
+	"severity": "high",
+	"action": "deny",
+	"path": "spec",
+	"message": sprintf("%s has runAsUser %s, but must have a number above 0; %s", [title(container), lib.quote(user), remedy]),
+} if {
+	some container in containers
+	user := container.spec.securityContext.runAsUser
+	not ordinary(user)
+}
+
+# Without any user number (a bad one is reported above) the image's own user counts, which may be root, unless
+# runAsNonRoot forbids it.
+violations contains {
+	"id": "security.root",
+	"severity": "high",
+	"action": "deny",
+	"path": "spec",
+	"message": sprintf("%s has neither runAsNonRoot nor a runAsUser above 0, so it may run as root; %s", [title(container), remedy]),
+} if {
+	some container in containers
+	not container.pod.securityContext.runAsUser
+	not container.spec.securityContext.runAsUser
+	not forbids_root(container)
+}
+
+ordinary(user) if {
+	is_number(user)
+	user > 0
+}
+
+# The container's own word wins over its pod's.
+forbids_root(container) if {
+	container.spec.securityContext.runAsNonRoot == true
+} else if {
+	container.pod.securityContext.runAsNonRoot == true
+	not container.spec.securityContext.runAsNonRoot == false
+}
+
+violations contains {
+	"id": "security.host-namespace",
+	"severity": "critical",
+	"action": "deny",
+	"path": "spec",
+	"message": sprintf("the planned pod uses its node's own namespace (%s); %s", [field, remedy]),
+} if {
+	some pod in pods
+	some field in ["hostNetwork", "hostPID", "hostIPC"]
+	pod[field] != false
+}
+
+violations contains {
+	"id": "security.host-path",
+	"severity": "critical",
+	"action": "deny",
+	"path": "spec",
+	"message": sprintf("the planned pod mounts a directory of its node (volume %s); %s", [name(volume), remedy]),
+} if {
+	some pod in pods
+	some volume in lib.listed(pod.volumes)
+	volume.hostPath != false
+}
+
+violations contains {
+	"id": "security.host-port",
+	"severity": "high",
+	"action": "deny",
+	"path": "spec",
+	"message": sprintf("%s takes port %s of its node; %s", [title(container), lib.quote(port.hostPort), remedy]),
+} if {
+	some container in containers
+	some port in lib.listed(container.spec.ports)
+	port.hostPort != 0
+}
+
+# The container's own profile wins over its pod's.
+violations contains {
+	"id": "security.seccomp",
+	"severity": "medium",
+	"action": "deny",
+	"path": "spec",
+	"message": sprintf("%s has no seccomp profile RuntimeDefault or Localhost; %s", [title(container), remedy]),
+} if {
+	some container in containers
+	profile := container.spec.securityContext.seccompProfile
+	not profile.type == "RuntimeDefault"
+	not profile.type == "Localhost"
+}
+
+violations contains {
+	"id": "security.seccomp",
+	"severity": "medium",
+	"action": "deny",
+	"path": "spec",
+	"message": sprintf("%s has no seccomp profile RuntimeDefault or Localhost; %s", [title(container), remedy]),
+} if {
+	some container in containers
+	not container.spec.securityContext.seccompProfile
+	not container.pod.securityContext.seccompProfile.type == "RuntimeDefault"
+	not container.pod.securityContext.seccompProfile.type == "Localhost"
+}
+
+violations contains {
+	"id": "security.writable-root",
+	"severity": "low",
+	"action": "warn",
+	"path": "spec",
+	"message": sprintf("%s can write to its image's file system (readOnlyRootFilesystem is not true); %s", [title(container), remedy]),
+} if {
+	some container in containers
+	not container.spec.securityContext.readOnlyRootFilesystem == true
+}
+
+violations contains {
+	"id": "security.token",
+	"severity": "medium",
+	"action": "deny",
+	"path": "spec",
+	"message": sprintf("the planned pod mounts a token for the API server (automountServiceAccountToken is not false); %s", [remedy]),
+} if {
+	some pod in pods
+	not pod.automountServiceAccountToken == false
+}
+
+violations contains {
+	"id": "security.token",
+	"severity": "medium",
+	"action": "deny",
+	"path": "spec",
+	"message": sprintf("the planned pod mounts a token for the API server (volume %s); %s", [name(volume), remedy]),
+} if {
+	some pod in pods
+	some volume in lib.listed(pod.volumes)
+	some source in lib.listed(volume.projected.sources)
+	source.serviceAccountToken != false
+}
+
+remedy := "the operator made this, so report it to whoever runs the operator"
+
+title(container) := sprintf("the planned container %s (%s)", [name(container.spec), container.kind])
+
+name(object) := lib.quote(object.name) if {
+	is_string(object.name)
+} else := "without a name"

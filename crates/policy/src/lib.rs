@@ -1,0 +1,1 @@
+//! Placeholder: only the tests are here.

@@ -161,7 +161,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   devcluster prepare                            all that any cluster needs
-  devcluster prepare --only control-plane")]
+  devcluster prepare --only control-plane
+  devcluster prepare --only opa                 OPA, which no cluster needs")]
     Prepare {
         /// Only what these need; may be given more than once
         #[arg(long, value_enum)]
@@ -200,6 +201,8 @@ pub(crate) enum Part {
     Nodes,
     /// Also KWOK
     SimulatedNodes,
+    /// OPA and `opa-judge`, and nothing of a cluster
+    Opa,
 }
 
 #[derive(Debug, Args)]
@@ -259,6 +262,14 @@ mod tests {
         };
         assert_eq!(cluster.name.to_string(), "other");
         assert_eq!(command, ["kubectl", "get", "--name", "x", "-o", "json"]);
+    }
+
+    #[test]
+    fn opa_is_a_part_of_its_own() {
+        let Ok(Action::Prepare { only, .. }) = parse("devcluster prepare --only opa") else {
+            panic!("must parse")
+        };
+        assert_eq!(only, [Part::Opa]);
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub use folder::{DEFAULT_NAME, InvalidName, Name};
 pub use images::EngineImage;
 pub use lifecycle::{Ended, down};
 pub use node_init::{InitError, enter, node_init};
-pub use parts::{PartError, Wanted, engine_images, prepare};
+pub use parts::{Opa, PartError, Wanted, engine_images, opa, prepare};
 pub use proxy::Proxy;
 pub use status::{NodeStatus, Status, all, components, log, status};
 pub use supervisor::{Shape, SupervisorError, supervise};

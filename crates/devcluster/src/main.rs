@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
-use devcluster::{Cluster, Ended, Identity, Mode, Name, Options, Shape, Status, Wanted};
+use devcluster::{Cluster, Ended, Identity, Mode, Name, Opa, Options, Shape, Status, Wanted};
 use serde_json::{Value, json};
 
 use crate::arguments::{Action, Arguments, Output, Part};
@@ -80,17 +80,7 @@ fn act(action: Action) -> Result<ExitCode, Box<dyn Error>> {
             let path = Cluster::attach(&cluster.name)?.kubeconfig_for(&Identity { user, groups })?;
             print(output.output, &path.display().to_string(), &json!({ "path": path }))
         }
-        Action::Prepare { only, output } => {
-            let mut nodes = only.is_empty() || only.contains(&Part::Nodes);
-            if nodes && only.is_empty() && Mode::of_this_user() == Mode::Loopback {
-                eprintln!("devcluster: without root there are no real nodes, so their parts are left out");
-                nodes = false;
-            }
-            let simulated_nodes = only.is_empty() || only.contains(&Part::SimulatedNodes);
-            let folders = devcluster::prepare(Wanted { nodes, simulated_nodes })?;
-            let text: Vec<String> = folders.iter().map(|path| path.display().to_string()).collect();
-            print(output.output, &text.join("\n"), &json!({ "folders": folders }))
-        }
+        Action::Prepare { only, output } => prepare(&only, output.output),
         Action::Images { output } => images(output.output),
         Action::LoadImage {
             cluster,
@@ -122,6 +112,26 @@ fn act(action: Action) -> Result<ExitCode, Box<dyn Error>> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Everything of a cluster if no part is named; OPA only if it is.
+fn prepare(only: &[Part], output: Output) -> Result<ExitCode, Box<dyn Error>> {
+    let mut folders = Vec::new();
+    if only.is_empty() || only.iter().any(|part| *part != Part::Opa) {
+        let mut nodes = only.is_empty() || only.contains(&Part::Nodes);
+        if nodes && only.is_empty() && Mode::of_this_user() == Mode::Loopback {
+            eprintln!("devcluster: without root there are no real nodes, so their parts are left out");
+            nodes = false;
+        }
+        let simulated_nodes = only.is_empty() || only.contains(&Part::SimulatedNodes);
+        folders.extend(devcluster::prepare(Wanted { nodes, simulated_nodes })?);
+    }
+    if only.contains(&Part::Opa) {
+        let Opa { program, judge } = devcluster::opa()?;
+        folders.extend([program, judge]);
+    }
+    let text: Vec<String> = folders.iter().map(|path| path.display().to_string()).collect();
+    print(output, &text.join("\n"), &json!({ "folders": folders }))
 }
 
 fn images(output: Output) -> Result<ExitCode, Box<dyn Error>> {

@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::cache::{Cache, CacheError};
 use crate::images::{self, EngineImage, ImageError};
 use crate::node::{NodeError, NodeParts, check_place};
-use crate::tools::{COREDNS, ETCD, KUBERNETES, KWOK, PAUSE, ToolError};
+use crate::tools::{COREDNS, ETCD, KUBERNETES, KWOK, OPA, OPA_JUDGE, PAUSE, ToolError};
 
 /// Why a part cannot be had.
 #[derive(Debug, Error)]
@@ -89,4 +89,23 @@ pub fn prepare(wanted: Wanted) -> Result<Vec<PathBuf>, PartError> {
         places.extend([runtime, images, pause]);
     }
     Ok(places)
+}
+
+/// OPA, for those who write policies and for those who compare an engine with it. No cluster needs it, so only who asks
+/// for it builds it.
+#[derive(Debug, Clone)]
+pub struct Opa {
+    /// OPA's own command line.
+    pub program: PathBuf,
+    /// Answers many small programs, and measures one: its `--help` says how.
+    pub judge: PathBuf,
+}
+
+/// Builds OPA if the cache does not have it.
+pub fn opa() -> Result<Opa, PartError> {
+    let folder = OPA.folder(&Cache::of_user()?)?;
+    Ok(Opa {
+        program: folder.join("opa"),
+        judge: folder.join(OPA_JUDGE),
+    })
 }

@@ -49,6 +49,9 @@ const KUBERNETES_PROGRAMS: [&str; 6] = [
     "kubelet",
 ];
 
+/// The program in OPA's executable that judges other engines.
+pub(crate) const OPA_JUDGE: &str = "opa-judge";
+
 /// A program that is built from pinned Go modules.
 #[derive(Debug)]
 pub(crate) struct Tool {
@@ -63,6 +66,10 @@ pub(crate) struct Tool {
     go_mod: &'static str,
     go_sum: &'static str,
     main_go: Option<&'static str>,
+    /// Further files beside `main.go`, by name.
+    more_go: &'static [(&'static str, &'static str)],
+    /// Other names of the program: it acts as the one under which it is started.
+    links: &'static [&'static str],
     /// Folders of the module that are kept beside the program, because they are data that it needs.
     data: &'static [&'static str],
 }
@@ -77,6 +84,8 @@ pub(crate) const KUBERNETES: Tool = Tool {
     go_mod: include_str!("../tools/kubernetes/go.mod"),
     go_sum: include_str!("../tools/kubernetes/go.sum"),
     main_go: Some(include_str!("../tools/kubernetes/main.go")),
+    more_go: &[],
+    links: &KUBERNETES_PROGRAMS,
     data: &[],
 };
 
@@ -90,6 +99,8 @@ pub(crate) const ETCD: Tool = Tool {
     go_mod: include_str!("../tools/etcd/go.mod"),
     go_sum: include_str!("../tools/etcd/go.sum"),
     main_go: None,
+    more_go: &[],
+    links: &[],
     data: &[],
 };
 
@@ -103,6 +114,8 @@ pub(crate) const COREDNS: Tool = Tool {
     go_mod: include_str!("../tools/coredns/go.mod"),
     go_sum: include_str!("../tools/coredns/go.sum"),
     main_go: None,
+    more_go: &[],
+    links: &[],
     data: &[],
 };
 
@@ -116,6 +129,8 @@ pub(crate) const KWOK: Tool = Tool {
     go_mod: include_str!("../tools/kwok/go.mod"),
     go_sum: include_str!("../tools/kwok/go.sum"),
     main_go: None,
+    more_go: &[],
+    links: &[],
     data: &["kustomize/stage"],
 };
 
@@ -129,6 +144,27 @@ pub(crate) const PAUSE: Tool = Tool {
     go_mod: include_str!("../tools/pause/go.mod"),
     go_sum: "",
     main_go: Some(include_str!("../tools/pause/main.go")),
+    more_go: &[],
+    links: &[],
+    data: &[],
+};
+
+/// Policies in Rego: OPA's own command line, and the judge of other engines. No cluster needs it.
+pub(crate) const OPA: Tool = Tool {
+    name: "opa",
+    version: "1.22.4",
+    duration: "3 minutes",
+    module: "github.com/open-policy-agent/opa",
+    package: ".",
+    go_mod: include_str!("../tools/opa/go.mod"),
+    go_sum: include_str!("../tools/opa/go.sum"),
+    main_go: Some(include_str!("../tools/opa/main.go")),
+    more_go: &[
+        ("bench.go", include_str!("../tools/opa/bench.go")),
+        ("canonical.go", include_str!("../tools/opa/canonical.go")),
+        ("eval.go", include_str!("../tools/opa/eval.go")),
+    ],
+    links: &[OPA_JUDGE],
     data: &[],
 };
 
@@ -136,7 +172,7 @@ impl Tool {
     /// The folder that holds the program; builds it if the cache does not have it.
     pub(crate) fn folder(&self, cache: &Cache) -> Result<PathBuf, ToolError> {
         let flags = self.linker_flags();
-        let inputs = [
+        let mut inputs = vec![
             self.go_mod,
             self.go_sum,
             self.main_go.unwrap_or(""),
@@ -144,6 +180,8 @@ impl Tool {
             self.package,
             std::env::consts::ARCH,
         ];
+        // At the end: a tool without them keeps its key, and so what was built.
+        inputs.extend(self.more_go.iter().flat_map(|(name, content)| [*name, *content]));
         let key = Key::new(self.name, self.version, &inputs);
         let what = format!(
             "building {} {} (about {}, once)",
@@ -169,7 +207,8 @@ impl Tool {
             ("go.sum", Some(self.go_sum)),
             ("main.go", self.main_go),
         ];
-        for (name, content) in files {
+        let more = self.more_go.iter().map(|(name, content)| (*name, Some(*content)));
+        for (name, content) in files.into_iter().chain(more) {
             if let Some(content) = content {
                 let path = source.join(name);
                 fs::write(&path, content).map_err(at(&path))?;
@@ -202,11 +241,9 @@ impl Tool {
                 source,
             })?;
         }
-        if self.name == KUBERNETES.name {
-            for program in KUBERNETES_PROGRAMS {
-                let link = folder.join(program);
-                symlink(self.name, &link).map_err(at(&link))?;
-            }
+        for program in self.links {
+            let link = folder.join(program);
+            symlink(self.name, &link).map_err(at(&link))?;
         }
         fs::remove_dir_all(&source).map_err(at(&source))
     }
@@ -246,10 +283,12 @@ mod tests {
 
     #[test]
     fn the_version_named_here_is_the_version_pinned() {
-        for tool in [KUBERNETES, ETCD, COREDNS, KWOK] {
+        for tool in [KUBERNETES, ETCD, COREDNS, KWOK, OPA] {
             let pin = format!("{} v{}", tool.module, tool.version);
             assert!(
-                tool.go_mod.lines().any(|line| line.trim().starts_with(&pin)),
+                tool.go_mod
+                    .lines()
+                    .any(|line| line.trim().trim_start_matches("require ").starts_with(&pin)),
                 "{}: no `{pin}`",
                 tool.name
             );
@@ -267,6 +306,28 @@ mod tests {
         for program in KUBERNETES_PROGRAMS {
             assert!(source.contains(&format!("\"{program}\":")), "{program}");
         }
+    }
+
+    #[test]
+    fn every_source_file_beside_the_pins_is_built() {
+        for tool in [KUBERNETES, ETCD, COREDNS, KWOK, PAUSE, OPA] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(tool.name);
+            let mut there: Vec<String> = fs::read_dir(folder)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .filter(|name| Path::new(name).extension().is_some_and(|end| end == "go"))
+                .collect();
+            there.sort();
+            let mut known: Vec<&str> = tool.more_go.iter().map(|(name, _)| *name).collect();
+            known.extend(tool.main_go.map(|_| "main.go"));
+            known.sort_unstable();
+            assert_eq!(there, known, "{}", tool.name);
+        }
+    }
+
+    #[test]
+    fn the_judge_is_known_by_its_name() {
+        assert!(OPA.main_go.unwrap().contains(&format!("== \"{OPA_JUDGE}\"")));
     }
 
     #[test]

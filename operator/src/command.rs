@@ -1,5 +1,6 @@
 //! The command line: what can be asked for. Parsing does nothing; `main` maps each command to its function.
 
+mod bundle;
 mod fleet;
 mod policy;
 
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use bundle::{BuildArguments, InspectArguments, SignArguments, VerifyArguments};
 pub(crate) use fleet::{
     Cluster, DrainArguments, ExplainArguments, FleetCommand, FleetOutput, SimulateArguments, StatusArguments,
 };

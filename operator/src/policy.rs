@@ -1,6 +1,7 @@
 //! `database-operator policy`: policies from files, asked about Databases from files.
 
 mod bench;
+mod bundle;
 mod read;
 mod test;
 
@@ -9,8 +10,8 @@ use std::io;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use ::policy::bundle::Bundle;
 use jiff::Timestamp;
-use policy::bundle::Bundle;
 use policy::decision::{Action, Decision, Verdict};
 use policy::gate::Finding;
 use policy::gate::child::{self, Limits};
@@ -27,6 +28,10 @@ pub(crate) fn run(command: PolicyCommand) -> Done {
         PolicyCommand::Test(arguments) => test::run(&arguments),
         PolicyCommand::Lint(arguments) => lint(&arguments),
         PolicyCommand::Bench(arguments) => bench::run(&arguments),
+        PolicyCommand::Build(arguments) => bundle::build(&arguments),
+        PolicyCommand::Sign(arguments) => bundle::sign(&arguments),
+        PolicyCommand::Verify(arguments) => bundle::verify(&arguments),
+        PolicyCommand::Inspect(arguments) => bundle::inspect(&arguments),
         PolicyCommand::Gate => {
             child::answer(io::stdin().lock(), io::stdout().lock())?;
             Ok(ExitCode::SUCCESS)
@@ -61,10 +66,16 @@ fn admitted(paths: &[std::path::PathBuf]) -> Result<Vec<Bundle>, Box<dyn std::er
 struct Refused(Vec<Finding>);
 
 fn lines(findings: &[Finding]) -> String {
-    findings.iter().map(|finding| format!("  {finding}\n")).collect()
+    findings.iter().fold(String::new(), |mut text, finding| {
+        let _ = writeln!(text, "{finding}");
+        text
+    })
 }
 
 fn eval(arguments: &EvalArguments) -> Done {
+    if arguments.show_input {
+        return show_input(arguments);
+    }
     let decision = decide(arguments).unwrap_or_else(|error| Decision::failed(telemetry::chain(error.as_ref())));
     let code = match decision.verdict {
         Verdict::Allow | Verdict::Warn => ExitCode::SUCCESS,
@@ -76,6 +87,16 @@ fn eval(arguments: &EvalArguments) -> Done {
         PolicyOutput::Text => for_people(&decision),
     })?;
     Ok(code)
+}
+
+fn show_input(arguments: &EvalArguments) -> Done {
+    let question = read::Question::read(&arguments.question)?;
+    let bundles = admitted(&arguments.question.policies)?;
+    let input = stack::large(|| -> Result<serde_json::Value, policy::policies::LoadError> {
+        let policies = Policies::load(&bundles, question.catalogue.clone())?;
+        Ok(policies.input(&question.request, &question.planner(), Timestamp::now()))
+    })??;
+    print(&format!("{}\n", serde_json::to_string_pretty(&input)?))
 }
 
 fn decide(arguments: &EvalArguments) -> Result<Decision, Box<dyn std::error::Error>> {
@@ -125,7 +146,7 @@ fn lint(arguments: &LintArguments) -> Done {
     print(&match arguments.output {
         PolicyOutput::Json => format!("{}\n", serde_json::to_string_pretty(&findings)?),
         PolicyOutput::Text if findings.is_empty() => "nothing speaks against these policies\n".to_owned(),
-        PolicyOutput::Text => findings.iter().map(|finding| format!("{finding}\n")).collect(),
+        PolicyOutput::Text => lines(&findings),
     })?;
     Ok(if findings.is_empty() {
         ExitCode::SUCCESS

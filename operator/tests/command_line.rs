@@ -69,9 +69,13 @@ fn help_of_every_command() {
         ("help/fleet_simulate.txt", &["fleet", "simulate", "--help"]),
         ("help/policy.txt", &["policy", "--help"]),
         ("help/policy_bench.txt", &["policy", "bench", "--help"]),
+        ("help/policy_build.txt", &["policy", "build", "--help"]),
         ("help/policy_eval.txt", &["policy", "eval", "--help"]),
+        ("help/policy_inspect.txt", &["policy", "inspect", "--help"]),
         ("help/policy_lint.txt", &["policy", "lint", "--help"]),
+        ("help/policy_sign.txt", &["policy", "sign", "--help"]),
         ("help/policy_test.txt", &["policy", "test", "--help"]),
+        ("help/policy_verify.txt", &["policy", "verify", "--help"]),
         ("help/rbac.txt", &["rbac", "--help"]),
         ("help/version.txt", &["version", "--help"]),
     ] {

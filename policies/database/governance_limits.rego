@@ -12,10 +12,10 @@ kinds := {"requests": "request", "limits": "limit"}
 # Whatever is more than its bound, with both as integers: thousandths of a core, or bytes.
 excess contains {"kind": kind, "resource": resource, "amount": amount, "bound": bound} if {
 	some resource, _ in names
-	bound := lib.maximum[resource]
+	bound := data.database.lib.maximum[resource]
 	is_number(bound.value)
 	some kind, _ in kinds
-	amount := lib.norm[kind][resource]
+	amount := data.database.lib.norm[kind][resource]
 	is_number(amount)
 	amount > bound.value
 }
@@ -31,55 +31,60 @@ excess_message(over) := sprintf("the %s %s %s is more than %s, the most that %s 
 	over.resource,
 ])
 
-violations contains {
-	"id": "governance.max-cpu",
-	"severity": "medium",
-	"action": "deny",
-	"path": excess_path(over),
-	"message": excess_message(over),
-	"measure": over.amount,
-} if {
+violations contains v if {
 	some over in excess
 	over.resource == "cpu"
+	v := {
+		"id": "governance.max-cpu",
+		"severity": "medium",
+		"action": "deny",
+		"path": excess_path(over),
+		"message": excess_message(over),
+		"measure": over.amount,
+	}
 }
 
-violations contains {
-	"id": "governance.max-memory",
-	"severity": "medium",
-	"action": "deny",
-	"path": excess_path(over),
-	"message": excess_message(over),
-	"measure": over.amount,
-} if {
+violations contains v if {
 	some over in excess
 	over.resource == "memory"
+	v := {
+		"id": "governance.max-memory",
+		"severity": "medium",
+		"action": "deny",
+		"path": excess_path(over),
+		"message": excess_message(over),
+		"measure": over.amount,
+	}
 }
 
-violations contains {
-	"id": "governance.max-storage",
-	"severity": "medium",
-	"action": "deny",
-	"path": excess_path(over),
-	"message": excess_message(over),
-	"measure": over.amount,
-} if {
+violations contains v if {
 	some over in excess
 	over.resource == "storage"
+	v := {
+		"id": "governance.max-storage",
+		"severity": "medium",
+		"action": "deny",
+		"path": excess_path(over),
+		"message": excess_message(over),
+		"measure": over.amount,
+	}
 }
 
 # Fields with rules of their own, which say more.
 judged_elsewhere := {"spec.version", "spec.backupPolicy.schedule", "spec.backupPolicy.retention"}
 
-violations contains {
-	"id": "governance.unreadable",
-	"severity": "high",
-	"action": "deny",
-	"path": path,
-	"message": sprintf("%s cannot be read, so no bound can be compared with it%s; write it as its field's description says", [path, as_declared(path)]),
-} if {
-	some entry in lib.listed(lib.norm.unparsable)
-	not entry in judged_elsewhere
+violations contains v if {
+	some entry in lib.listed(object.get(data.database.lib.norm, "unparsable", []))
+	elsewhere := judged_elsewhere
+	not entry in elsewhere
 	path := path_of(entry)
+	v := {
+		"id": "governance.unreadable",
+		"severity": "high",
+		"action": "deny",
+		"path": path,
+		"message": sprintf("%s cannot be read, so no bound can be compared with it%s; write it as its field's description says", [path, as_declared(path)]),
+	}
 }
 
 # Something that is no path is still something that could not be read.
@@ -88,19 +93,20 @@ path_of(entry) := entry if {
 } else := "spec"
 
 # An amount that stands there, but as no number: no rule above saw it.
-violations contains {
-	"id": "governance.unreadable",
-	"severity": "high",
-	"action": "deny",
-	"path": path,
-	"message": sprintf("%s cannot be read, so no bound can be compared with it%s; write it as its field's description says", [path, as_declared(path)]),
-} if {
+violations contains v if {
 	some [kind, resource] in quantities
-	declared := lib.spec.resources[kind][resource]
+	declared := data.database.lib.spec.resources[kind][resource]
 	declared != null
-	amount := object.get(lib.norm, [kind, resource], null)
+	amount := object.get(data.database.lib.norm, [kind, resource], null)
 	not is_number(amount)
 	path := concat(".", ["spec.resources", kind, resource])
+	v := {
+		"id": "governance.unreadable",
+		"severity": "high",
+		"action": "deny",
+		"path": path,
+		"message": sprintf("%s cannot be read, so no bound can be compared with it%s; write it as its field's description says", [path, as_declared(path)]),
+	}
 }
 
 quantities := [["requests", "cpu"], ["requests", "memory"], ["requests", "storage"], ["limits", "cpu"], ["limits", "memory"]]

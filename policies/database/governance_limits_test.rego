@@ -21,11 +21,19 @@ amounts := {
 
 place(id, field) := sprintf("%s at spec.resources.%s", [id, replace(field, "/", ".")])
 
+over_all := {place(amount.id, field) | some field, amount in amounts}
+
 test_most if {
-	every field, amount in amounts {
-		path := concat("/", ["/norm", field])
-		found([fixtures.put(path, amount.most)]) == set()
-		found([fixtures.put(path, amount.most + 1)]) == {place(amount.id, field)}
+	found([change | some field, amount in amounts; change := fixtures.put(concat("/", ["/norm", field]), amount.most)]) == set()
+}
+
+test_more_than_the_most if {
+	found([change | some field, amount in amounts; change := fixtures.put(concat("/", ["/norm", field]), amount.most + 1)]) == over_all
+}
+
+test_more_than_the_most_of_one if {
+	every field in ["limits/cpu", "requests/memory"] {
+		found([fixtures.put(concat("/", ["/norm", field]), amounts[field].most + 1)]) == {place(amounts[field].id, field)}
 	}
 }
 
@@ -48,13 +56,19 @@ test_measure_and_message if {
 	}]
 }
 
+unreadable := {place("governance.unreadable", field) | some field, _ in amounts}
+
 # An amount that stands in the Database, but not as a number in `norm`.
 test_unreadable_amount if {
-	every field, _ in amounts {
-		expected := {place("governance.unreadable", field)}
-		found([fixtures.drop(concat("/", ["/norm", field]))]) == expected
-		found([fixtures.put(concat("/", ["/norm", field]), "4")]) == expected
-	}
+	found([fixtures.drop("/norm/requests"), fixtures.drop("/norm/limits")]) == unreadable
+	found([change | some field, _ in amounts; change := fixtures.put(concat("/", ["/norm", field]), "4")]) == unreadable
+}
+
+test_only_the_unreadable_amount if {
+	found([fixtures.drop("/norm/requests/storage")]) == {"governance.unreadable at spec.resources.requests.storage"}
+}
+
+test_no_amount_is_not_unreadable if {
 	found([fixtures.drop("/norm/limits"), fixtures.drop("/object/spec/resources/limits")]) == set()
 	found([fixtures.drop("/norm/limits"), fixtures.put("/object/spec/resources/limits", {"cpu": null})]) == set()
 }
@@ -64,8 +78,14 @@ test_unreadable_fields if {
 		"governance.unreadable at spec.resources.requests.cpu",
 		"governance.unreadable at spec.backupPolicy.timeZone",
 	}
+}
+
+test_unreadable_field_that_is_no_list if {
 	found([fixtures.put("/norm/unparsable", "spec.version.x")]) == {"governance.unreadable at spec.version.x"}
 	found([fixtures.put("/norm/unparsable", ["spec.version", 7])]) == {"governance.unreadable at spec"}
+}
+
+test_unreadable_fields_with_rules_of_their_own if {
 	found([fixtures.put("/norm/unparsable", ["spec.version", "spec.backupPolicy.schedule", "spec.backupPolicy.retention"])]) == set()
 	found([fixtures.drop("/norm/unparsable")]) == set()
 }

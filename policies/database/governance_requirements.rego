@@ -5,150 +5,161 @@ import rego.v1
 
 import data.database.lib
 
-has_backup if is_object(lib.spec.backupPolicy)
+has_backup if is_object(data.database.lib.spec.backupPolicy)
 
-violations contains {
-	"id": "governance.backup",
-	"severity": "high",
-	"action": "deny",
-	"path": "spec.backupPolicy",
-	"message": sprintf("there is no backup policy, which %s requires (setting require.backup); set spec.backupPolicy with schedule and retention", [lib.required_by("backup")]),
-} if {
-	"backup" in lib.required
+violations contains v if {
+	data.database.lib.required.backup
 	not has_backup
+	v := {
+		"id": "governance.backup",
+		"severity": "high",
+		"action": "deny",
+		"path": "spec.backupPolicy",
+		"message": sprintf("there is no backup policy, which %s requires (setting require.backup); set spec.backupPolicy with schedule and retention", [lib.required_by("backup")]),
+	}
 }
 
-violations contains {
-	"id": "governance.backup-schedule",
-	"severity": "high",
-	"action": "deny",
-	"path": "spec.backupPolicy.schedule",
-	"message": sprintf("the schedule %s cannot be read; write five fields of cron such as 0 2 * * *, or a word such as @daily", [backup_text("schedule")]),
-} if {
+violations contains v if {
 	has_backup
 	not schedule_readable
+	v := {
+		"id": "governance.backup-schedule",
+		"severity": "high",
+		"action": "deny",
+		"path": "spec.backupPolicy.schedule",
+		"message": sprintf("the schedule %s cannot be read; write five fields of cron such as 0 2 * * *, or a word such as @daily", [backup_text("schedule")]),
+	}
 }
 
-# Without the number of minutes no bound could be compared with it.
+# Without the numbers of minutes no bound could be compared with them.
 schedule_readable if {
-	lib.norm.backup.scheduleValid == true
-	is_number(lib.norm.backup.intervalMinutes)
+	data.database.lib.norm.backup.scheduleValid == true
+	is_number(data.database.lib.norm.backup.intervalMinutes)
+	is_number(data.database.lib.norm.backup.longestIntervalMinutes)
 }
 
-violations contains {
-	"id": "governance.backup-too-often",
-	"severity": "low",
-	"action": "deny",
-	"path": "spec.backupPolicy.schedule",
-	"message": sprintf("the schedule %s has backups %v minutes apart, but %s wants at least %s (setting min.backup_interval_minutes); take them less often", [backup_text("schedule"), minutes, lib.level(bound), lib.bound(bound)]),
-	"measure": bound.value - minutes,
-} if {
+violations contains v if {
 	has_backup
 	schedule_readable
-	bound := lib.minimum.backup_interval_minutes
+	bound := data.database.lib.minimum.backup_interval_minutes
 	is_number(bound.value)
-	minutes := lib.norm.backup.intervalMinutes
+	minutes := data.database.lib.norm.backup.intervalMinutes
 	minutes < bound.value
+	v := {
+		"id": "governance.backup-too-often",
+		"severity": "low",
+		"action": "deny",
+		"path": "spec.backupPolicy.schedule",
+		"message": sprintf("the schedule %s has backups as little as %v minutes apart, but %s wants at least %s (setting min.backup_interval_minutes); take them less often", [backup_text("schedule"), minutes, lib.level(bound), lib.bound(bound)]),
+		"measure": bound.value - minutes,
+	}
 }
 
-violations contains {
-	"id": "governance.backup-too-rare",
-	"severity": "medium",
-	"action": "deny",
-	"path": "spec.backupPolicy.schedule",
-	"message": sprintf("the schedule %s has backups %v minutes apart, but %s wants at most %s (setting max.backup_interval_minutes); take them more often", [backup_text("schedule"), minutes, lib.level(bound), lib.bound(bound)]),
-	"measure": minutes,
-} if {
+violations contains v if {
 	has_backup
 	schedule_readable
-	bound := lib.maximum.backup_interval_minutes
+	bound := data.database.lib.maximum.backup_interval_minutes
 	is_number(bound.value)
-	minutes := lib.norm.backup.intervalMinutes
+	minutes := data.database.lib.norm.backup.longestIntervalMinutes
 	minutes > bound.value
+	v := {
+		"id": "governance.backup-too-rare",
+		"severity": "medium",
+		"action": "deny",
+		"path": "spec.backupPolicy.schedule",
+		"message": sprintf("the schedule %s leaves up to %v minutes between two backups, but %s wants at most %s (setting max.backup_interval_minutes); take them more often", [backup_text("schedule"), minutes, lib.level(bound), lib.bound(bound)]),
+		"measure": minutes,
+	}
 }
 
-violations contains {
-	"id": "governance.backup-retention",
-	"severity": "high",
-	"action": "deny",
-	"path": "spec.backupPolicy.retention",
-	"message": sprintf("the retention %s cannot be read; write a number and d, w, m (months) or y, such as 30d", [backup_text("retention")]),
-} if {
+violations contains v if {
 	has_backup
 	not retention_readable
+	v := {
+		"id": "governance.backup-retention",
+		"severity": "high",
+		"action": "deny",
+		"path": "spec.backupPolicy.retention",
+		"message": sprintf("the retention %s cannot be read; write a number and d, w, m (months) or y, such as 30d", [backup_text("retention")]),
+	}
 }
 
 retention_readable if {
-	lib.norm.backup.retentionValid == true
-	is_number(lib.norm.backup.retentionDays)
+	data.database.lib.norm.backup.retentionValid == true
+	is_number(data.database.lib.norm.backup.retentionDays)
 }
 
-violations contains {
-	"id": "governance.retention-too-short",
-	"severity": "medium",
-	"action": "deny",
-	"path": "spec.backupPolicy.retention",
-	"message": sprintf("the retention %s keeps backups for %v days, but %s wants at least %s (setting min.retention_days); keep them longer", [backup_text("retention"), days, lib.level(bound), lib.bound(bound)]),
-	"measure": bound.value - days,
-} if {
+violations contains v if {
 	has_backup
 	retention_readable
-	bound := lib.minimum.retention_days
+	bound := data.database.lib.minimum.retention_days
 	is_number(bound.value)
-	days := lib.norm.backup.retentionDays
+	days := data.database.lib.norm.backup.retentionDays
 	days < bound.value
+	v := {
+		"id": "governance.retention-too-short",
+		"severity": "medium",
+		"action": "deny",
+		"path": "spec.backupPolicy.retention",
+		"message": sprintf("the retention %s keeps backups for %v days, but %s wants at least %s (setting min.retention_days); keep them longer", [backup_text("retention"), days, lib.level(bound), lib.bound(bound)]),
+		"measure": bound.value - days,
+	}
 }
 
-violations contains {
-	"id": "governance.retention-too-long",
-	"severity": "low",
-	"action": "deny",
-	"path": "spec.backupPolicy.retention",
-	"message": sprintf("the retention %s keeps backups for %v days, but %s allows at most %s (setting max.retention_days); keep them for less long", [backup_text("retention"), days, lib.level(bound), lib.bound(bound)]),
-	"measure": days,
-} if {
+violations contains v if {
 	has_backup
 	retention_readable
-	bound := lib.maximum.retention_days
+	bound := data.database.lib.maximum.retention_days
 	is_number(bound.value)
-	days := lib.norm.backup.retentionDays
+	days := data.database.lib.norm.backup.retentionDays
 	days > bound.value
+	v := {
+		"id": "governance.retention-too-long",
+		"severity": "low",
+		"action": "deny",
+		"path": "spec.backupPolicy.retention",
+		"message": sprintf("the retention %s keeps backups for %v days, but %s allows at most %s (setting max.retention_days); keep them for less long", [backup_text("retention"), days, lib.level(bound), lib.bound(bound)]),
+		"measure": days,
+	}
 }
 
-violations contains {
-	"id": "governance.backup-encryption",
-	"severity": "high",
-	"action": "deny",
-	"path": "spec.backupPolicy.encryption",
-	"message": sprintf("backups are not declared to be encrypted, which %s requires (setting require.backup_encryption); set spec.backupPolicy.encryption to true", [lib.required_by("backup_encryption")]),
-} if {
-	"backup_encryption" in lib.required
+violations contains v if {
+	data.database.lib.required.backup_encryption
 	has_backup
-	not lib.spec.backupPolicy.encryption == true
+	not data.database.lib.spec.backupPolicy.encryption == true
+	v := {
+		"id": "governance.backup-encryption",
+		"severity": "high",
+		"action": "deny",
+		"path": "spec.backupPolicy.encryption",
+		"message": sprintf("backups are not declared to be encrypted, which %s requires (setting require.backup_encryption); set spec.backupPolicy.encryption to true", [lib.required_by("backup_encryption")]),
+	}
 }
 
-violations contains {
-	"id": "governance.high-availability",
-	"severity": "high",
-	"action": "deny",
-	"path": "spec.highAvailability",
-	"message": sprintf("the database would not survive the loss of a node, which %s requires (setting require.high_availability); set spec.highAvailability to true, or ask for a PolicyException", [lib.required_by("high_availability")]),
-} if {
-	"high_availability" in lib.required
-	not lib.spec.highAvailability == true
+violations contains v if {
+	data.database.lib.required.high_availability
+	not data.database.lib.spec.highAvailability == true
+	v := {
+		"id": "governance.high-availability",
+		"severity": "high",
+		"action": "deny",
+		"path": "spec.highAvailability",
+		"message": sprintf("the database would not survive the loss of a node, which %s requires (setting require.high_availability); set spec.highAvailability to true, or ask for a PolicyException", [lib.required_by("high_availability")]),
+	}
 }
 
-violations contains {
-	"id": "governance.monitoring",
-	"severity": "medium",
-	"action": "deny",
-	"path": "spec.monitoring.enabled",
-	"message": sprintf("monitoring is off, but %s requires it (setting require.monitoring); set spec.monitoring.enabled to true", [lib.required_by("monitoring")]),
-} if {
-	"monitoring" in lib.required
-	not lib.spec.monitoring.enabled == true
+violations contains v if {
+	data.database.lib.required.monitoring
+	not data.database.lib.spec.monitoring.enabled == true
+	v := {
+		"id": "governance.monitoring",
+		"severity": "medium",
+		"action": "deny",
+		"path": "spec.monitoring.enabled",
+		"message": sprintf("monitoring is off, but %s requires it (setting require.monitoring); set spec.monitoring.enabled to true", [lib.required_by("monitoring")]),
+	}
 }
 
 backup_text(field) := lib.quote(value) if {
-	value := lib.spec.backupPolicy[field]
+	value := data.database.lib.spec.backupPolicy[field]
 } else := "that is missing"

@@ -21,31 +21,62 @@ test_good_is_silent if found([]) == set()
 test_input_incomplete if {
 	"governance.input-incomplete" in found([fixtures.put("/object/spec", [])])
 	"governance.input-incomplete" in found([fixtures.put("/object", "text")])
+}
+
+test_what_the_host_adds_is_incomplete if {
 	"governance.input-incomplete" in found([fixtures.drop("/norm")])
 	"governance.input-incomplete" in found([fixtures.put("/settings", null)])
 }
 
-test_setting_unreadable if {
-	every value in ["8", null, [], {}] {
+test_upper_bound_unreadable if {
+	every value in ["8", null, []] {
 		found([fixtures.put("/settings/max/cpu/value", value)]) == {"governance.setting-unreadable"}
-		found([fixtures.put("/settings/min/retention_days/value", value)]) == {"governance.setting-unreadable"}
 	}
-	every group in ["max", "min", "require"] {
-		found([fixtures.put(concat("/", ["/settings", group]), "text")]) == {"governance.setting-unreadable"}
-	}
-	found([fixtures.put("/settings/max/storage", 7)]) == {"governance.setting-unreadable"}
-	found([fixtures.drop("/settings/max"), fixtures.drop("/settings/min")]) == set()
 }
 
-test_engine if {
+test_lower_bound_unreadable if {
+	every value in ["8", {}] {
+		found([fixtures.put("/settings/min/retention_days/value", value)]) == {"governance.setting-unreadable"}
+	}
+}
+
+test_entry_of_a_bound_unreadable if {
+	found([fixtures.put("/settings/max/storage", 7)]) == {"governance.setting-unreadable"}
+}
+
+test_group_of_settings_unreadable if {
+	groups := ["max", "min", "allow", "require"]
+	messages := {violation.message |
+		some violation in data.database.governance.violations
+		violation.id == "governance.setting-unreadable"
+	} with input as fixtures.changed([change | some group in groups; change := fixtures.put(concat("/", ["/settings", group]), "text")])
+	messages == {message |
+		some group in groups
+		message := sprintf("the settings %s are no object of names, so they cannot be read; correct data.json of the policies", [group])
+	}
+}
+
+test_no_bounds if found([fixtures.drop("/settings/max"), fixtures.drop("/settings/min")]) == set()
+
+test_engine_missing if {
 	found([fixtures.drop("/object/spec/engine")]) == {"governance.engine-missing"}
 	found([fixtures.put("/object/spec/engine", "")]) == {"governance.engine-missing"}
 	found([fixtures.put("/object/spec/engine", null)]) == {"governance.engine-missing"}
-	every engine in ["cassandra", "PostgreSQL", "postgresql ", 7, ["postgresql"]] {
+}
+
+test_engine_not_approved if {
+	every engine in ["PostgreSQL", "postgresql "] {
 		found([fixtures.put("/object/spec/engine", engine)]) == {"governance.engine"}
 	}
-	found([fixtures.put("/object/spec/engine", "redis")]) == set()
 }
+
+test_engine_that_is_no_text if {
+	every engine in [7, ["postgresql"]] {
+		found([fixtures.put("/object/spec/engine", engine)]) == {"governance.engine"}
+	}
+}
+
+test_engine_approved if found([fixtures.put("/object/spec/engine", "redis")]) == set()
 
 # A list that is missing, or is none, allows nothing.
 test_engine_list if {
@@ -54,15 +85,20 @@ test_engine_list if {
 	found([fixtures.put("/settings/allow/engines/value", "postgresql")]) == {"governance.engine"}
 }
 
-test_version if {
+test_version_missing if {
 	found([fixtures.drop("/object/spec/version")]) == {"governance.version-missing"}
 	found([fixtures.put("/object/spec/version", "")]) == {"governance.version-missing"}
-	found([fixtures.put("/object/spec/version", 16)]) == {"governance.version"}
+}
+
+test_version_unknown if {
 	found([fixtures.put("/norm/version", {"major": "9", "known": false})]) == {"governance.version"}
 	found([fixtures.drop("/norm/version")]) == {"governance.version"}
 	found([fixtures.put("/norm/version/known", "true")]) == {"governance.version"}
-	found([fixtures.put("/object/spec/version", "16.14")]) == set()
 }
+
+test_version_that_is_a_number if found([fixtures.put("/object/spec/version", 16)]) == {"governance.version"}
+
+test_version_in_full if found([fixtures.put("/object/spec/version", "16.14")]) == set()
 
 test_no_version_of_no_engine if {
 	found([fixtures.drop("/object/spec/engine"), fixtures.drop("/norm/version")]) == {"governance.engine-missing"}
@@ -70,31 +106,40 @@ test_no_version_of_no_engine if {
 	found([fixtures.put("/object/spec/version", ""), fixtures.drop("/norm/version")]) == {"governance.version-missing"}
 }
 
-test_end_of_life if {
-	every days, expected in {
-		"-400": "governance.end-of-life",
-		"-1": "governance.end-of-life",
-		"0": "governance.end-of-life-near",
-		"180": "governance.end-of-life-near",
-		"181": "silent",
-	} {
-		found([fixtures.put("/norm/version/daysToEndOfLife", to_number(days))]) == {expected} - {"silent"}
-	}
+days_left(days) := found([fixtures.put("/norm/version/daysToEndOfLife", days)])
+
+test_end_of_life if days_left(-1) == {"governance.end-of-life"}
+
+test_end_of_life_near if {
+	days_left(0) == {"governance.end-of-life-near"}
+	days_left(180) == {"governance.end-of-life-near"}
+	days_left(181) == set()
+}
+
+test_end_of_life_unknown if {
 	found([fixtures.drop("/norm/version/daysToEndOfLife")]) == set()
-	found([fixtures.put("/norm/version/daysToEndOfLife", null)]) == set()
+	days_left(null) == set()
+}
+
+test_end_of_life_of_no_version if {
 	every days in [-1, 1] {
 		found([fixtures.put("/object/spec/version", ""), fixtures.put("/norm/version/daysToEndOfLife", days)]) == {"governance.version-missing"}
 	}
 }
 
-test_end_of_life_is_a_denial_only_in_production if {
-	over := fixtures.put("/norm/version/daysToEndOfLife", -1)
-	near := fixtures.put("/norm/version/daysToEndOfLife", 1)
-	staging := fixtures.put("/norm/environment/name", "staging")
+over := fixtures.put("/norm/version/daysToEndOfLife", -1)
+
+test_end_of_life_is_a_denial_in_production if {
 	action("governance.end-of-life", [over]) == ["deny"]
-	action("governance.end-of-life", [over, staging]) == ["warn"]
 	action("governance.end-of-life", [over, fixtures.drop("/norm/environment")]) == ["deny"]
-	action("governance.end-of-life-near", [near]) == ["warn"]
+}
+
+test_end_of_life_is_a_warning_elsewhere if {
+	action("governance.end-of-life", [over, fixtures.put("/norm/environment/name", "staging")]) == ["warn"]
+}
+
+test_end_of_life_near_is_a_warning if {
+	action("governance.end-of-life-near", [fixtures.put("/norm/version/daysToEndOfLife", 1)]) == ["warn"]
 }
 
 test_end_of_life_says_when if {
@@ -114,14 +159,22 @@ test_deletion_policy if {
 	delete := fixtures.put("/object/spec/deletionPolicy", "Delete")
 	action("governance.deletion-policy", [delete]) == ["warn"]
 	found([delete, fixtures.put("/norm/environment/name", "development")]) == set()
-	found([fixtures.drop("/object/spec/deletionPolicy")]) == set()
 }
 
+test_no_deletion_policy if found([fixtures.drop("/object/spec/deletionPolicy")]) == set()
+
+with_source(source) := found([fixtures.put("/norm/environment/source", source)])
+
 test_environment_guessed if {
-	every source in ["name", "default", "", 7] {
-		found([fixtures.put("/norm/environment/source", source)]) == {"governance.environment-guessed"}
-	}
+	with_source("name") == {"governance.environment-guessed"}
+	with_source("default") == {"governance.environment-guessed"}
+}
+
+test_environment_of_a_source_that_is_no_text if with_source(7) == {"governance.environment-guessed"}
+
+test_environment_of_the_table if with_source("table") == set()
+
+test_environment_guessed_is_a_warning if {
 	found([fixtures.drop("/norm/environment")]) == {"governance.environment-guessed"}
-	found([fixtures.put("/norm/environment/source", "table")]) == set()
 	action("governance.environment-guessed", [fixtures.drop("/norm/environment")]) == ["warn"]
 }

@@ -5,27 +5,55 @@ import rego.v1
 import data.database.fixtures_test as fixtures
 import data.database.lib
 
-test_parts_of_a_good_input if {
-	lib.spec.engine == "postgresql" with input as fixtures.good
-	lib.norm.requests.cpu == 2000 with input as fixtures.good
-	count(lib.children) == 2 with input as fixtures.good
-	lib.maximum.cpu.value == 8000 with input as fixtures.good
-	lib.minimum.retention_days.value == 7 with input as fixtures.good
-	lib.allowed_engines == ["postgresql", "redis"] with input as fixtures.good
+parts := {
+	"spec": lib.spec,
+	"norm": lib.norm,
+	"children": lib.children,
+	"maximum": lib.maximum,
+	"minimum": lib.minimum,
+	"engines": lib.allowed_engines,
+	"registries": lib.allowed_registries,
+	"limits_required": lib.limits_required,
 }
 
-test_parts_have_a_value_whatever_the_input_is if {
-	every other in [{}, [], "text", 7, null, {"object": [], "norm": "n", "children": {}, "settings": []}, {"settings": {"allow": 7}}] {
-		lib.spec == {} with input as other
-		lib.norm == {} with input as other
-		lib.children == [] with input as other
-		lib.maximum == {} with input as other
-		lib.minimum == {} with input as other
-		lib.allowed_engines == [] with input as other
-		lib.allowed_registries == [] with input as other
-		lib.production with input as other
-		lib.limits_required with input as other
+test_parts_of_a_good_input if {
+	all := parts with input as fixtures.good
+	all.spec.engine == "postgresql"
+	all.norm.requests.cpu == 2000
+	count(all.children) == 2
+	all.maximum.cpu.value == 8000
+	all.minimum.retention_days.value == 7
+	all.engines == ["postgresql", "redis"]
+	all.registries == ["docker.io/library", "quay.io"]
+	all.limits_required == true
+}
+
+empty := {
+	"spec": {},
+	"norm": {},
+	"children": [],
+	"maximum": {},
+	"minimum": {},
+	"engines": [],
+	"registries": [],
+	"limits_required": true,
+}
+
+test_parts_of_an_input_that_is_no_object if {
+	every other in [[], "text", null] {
+		parts == empty with input as other
 	}
+}
+
+test_parts_of_other_shapes if {
+	every other in [{}, {"object": [], "norm": "n", "children": {}, "settings": []}, {"settings": {"allow": 7}}] {
+		parts == empty with input as other
+	}
+}
+
+test_production_is_assumed if {
+	lib.production with input as {}
+	lib.production with input as {"norm": {"environment": []}}
 }
 
 test_environment if {

@@ -14,7 +14,7 @@ allowed_capabilities := {"NET_BIND_SERVICE"}
 
 # Pods of the planned StatefulSets.
 pods := [pod |
-	some child in lib.children
+	some child in data.database.lib.children
 	child.kind == "StatefulSet"
 	pod := child.spec.template.spec
 	is_object(pod)
@@ -27,117 +27,127 @@ containers := [{"kind": kind, "spec": spec, "pod": pod} |
 	some spec in lib.listed(pod[kind])
 ]
 
-violations contains {
-	"id": "security.unplanned",
-	"severity": "critical",
-	"action": "deny",
-	"path": "spec",
-	"message": "no pod could be planned for this Database, so nothing shows that it would be safe; correct what else is reported about spec, and try again",
-} if {
+violations contains v if {
 	count(containers) == 0
+	v := {
+		"id": "security.unplanned",
+		"severity": "critical",
+		"action": "deny",
+		"path": "spec",
+		"message": "no pod could be planned for this Database, so nothing shows that it would be safe; correct what else is reported about spec, and try again",
+	}
 }
 
 # One StatefulSet that can be read must not cover for another that cannot.
-violations contains {
-	"id": "security.unreadable",
-	"severity": "critical",
-	"action": "deny",
-	"path": "spec",
-	"message": sprintf("the planned StatefulSet %s has no pod template with containers; %s", [name(object.get(child, "metadata", {})), remedy]),
-} if {
-	some child in lib.children
+violations contains v if {
+	some child in data.database.lib.children
 	child.kind == "StatefulSet"
 	not child.spec.template.spec.containers[0]
+	v := {
+		"id": "security.unreadable",
+		"severity": "critical",
+		"action": "deny",
+		"path": "spec",
+		"message": sprintf("the planned StatefulSet %s has no pod template with containers; %s", [name(object.get(child, "metadata", {})), remedy]),
+	}
 }
 
-violations contains {
-	"id": "security.privileged",
-	"severity": "critical",
-	"action": "deny",
-	"path": "spec",
-	"message": sprintf("%s is privileged, which gives it the whole node; %s", [title(container), remedy]),
-} if {
+violations contains v if {
 	some container in containers
 	container.spec.securityContext.privileged != false
+	v := {
+		"id": "security.privileged",
+		"severity": "critical",
+		"action": "deny",
+		"path": "spec",
+		"message": sprintf("%s is privileged, which gives it the whole node; %s", [title(container), remedy]),
+	}
 }
 
-violations contains {
-	"id": "security.privilege-escalation",
-	"severity": "high",
-	"action": "deny",
-	"path": "spec",
-	"message": sprintf("%s does not set allowPrivilegeEscalation to false; %s", [title(container), remedy]),
-} if {
+violations contains v if {
 	some container in containers
 	not container.spec.securityContext.allowPrivilegeEscalation == false
+	v := {
+		"id": "security.privilege-escalation",
+		"severity": "high",
+		"action": "deny",
+		"path": "spec",
+		"message": sprintf("%s does not set allowPrivilegeEscalation to false; %s", [title(container), remedy]),
+	}
 }
 
-violations contains {
-	"id": "security.capability-added",
-	"severity": "high",
-	"action": "deny",
-	"path": "spec",
-	"message": sprintf("%s adds the capability %s; only NET_BIND_SERVICE is allowed; %s", [title(container), lib.quote(capability), remedy]),
-} if {
+violations contains v if {
 	some container in containers
 	some capability in lib.listed(container.spec.securityContext.capabilities.add)
-	not capability in allowed_capabilities
+	allowed := allowed_capabilities
+	not capability in allowed
+	v := {
+		"id": "security.capability-added",
+		"severity": "high",
+		"action": "deny",
+		"path": "spec",
+		"message": sprintf("%s adds the capability %s; only NET_BIND_SERVICE is allowed; %s", [title(container), lib.quote(capability), remedy]),
+	}
 }
 
-violations contains {
-	"id": "security.capabilities-kept",
-	"severity": "medium",
-	"action": "deny",
-	"path": "spec",
-	"message": sprintf("%s does not drop ALL capabilities; %s", [title(container), remedy]),
-} if {
+violations contains v if {
 	some container in containers
 	not container.spec.securityContext.capabilities.drop == ["ALL"]
-	not drops_all(container.spec)
+	not drops_all(container)
+	v := {
+		"id": "security.capabilities-kept",
+		"severity": "medium",
+		"action": "deny",
+		"path": "spec",
+		"message": sprintf("%s does not drop ALL capabilities; %s", [title(container), remedy]),
+	}
 }
 
-drops_all(spec) if {
-	some capability in lib.listed(spec.securityContext.capabilities.drop)
+drops_all(container) if {
+	some capability in lib.listed(container.spec.securityContext.capabilities.drop)
 	capability == "ALL"
 }
 
-violations contains {
-	"id": "security.root",
-	"severity": "high",
-	"action": "deny",
-	"path": "spec",
-	"message": sprintf("the planned pod has runAsUser %s, but must have a number above 0; %s", [lib.quote(user), remedy]),
-} if {
+violations contains v if {
 	some pod in pods
 	user := pod.securityContext.runAsUser
 	not ordinary(user)
+	v := {
+		"id": "security.root",
+		"severity": "high",
+		"action": "deny",
+		"path": "spec",
+		"message": sprintf("the planned pod has runAsUser %s, but must have a number above 0; %s", [lib.quote(user), remedy]),
+	}
 }
 
-violations contains {
-	"id": "security.root",
-	"severity": "high",
-	"action": "deny",
-	"path": "spec",
-	"message": sprintf("%s has runAsUser %s, but must have a number above 0; %s", [title(container), lib.quote(user), remedy]),
-} if {
+violations contains v if {
 	some container in containers
 	user := container.spec.securityContext.runAsUser
 	not ordinary(user)
+	v := {
+		"id": "security.root",
+		"severity": "high",
+		"action": "deny",
+		"path": "spec",
+		"message": sprintf("%s has runAsUser %s, but must have a number above 0; %s", [title(container), lib.quote(user), remedy]),
+	}
 }
 
 # Without any user number (a bad one is reported above) the image's own user counts, which may be root, unless
 # runAsNonRoot forbids it.
-violations contains {
-	"id": "security.root",
-	"severity": "high",
-	"action": "deny",
-	"path": "spec",
-	"message": sprintf("%s has neither runAsNonRoot nor a runAsUser above 0, so it may run as root; %s", [title(container), remedy]),
-} if {
+violations contains v if {
 	some container in containers
 	not container.pod.securityContext.runAsUser
 	not container.spec.securityContext.runAsUser
 	not forbids_root(container)
+	v := {
+		"id": "security.root",
+		"severity": "high",
+		"action": "deny",
+		"path": "spec",
+		"message": sprintf("%s has neither runAsNonRoot nor a runAsUser above 0, so it may run as root; %s", [title(container), remedy]),
+	}
 }
 
 ordinary(user) if {
@@ -153,102 +163,110 @@ forbids_root(container) if {
 	not container.spec.securityContext.runAsNonRoot == false
 }
 
-violations contains {
-	"id": "security.host-namespace",
-	"severity": "critical",
-	"action": "deny",
-	"path": "spec",
-	"message": sprintf("the planned pod uses its node's own namespace (%s); %s", [field, remedy]),
-} if {
+violations contains v if {
 	some pod in pods
 	some field in ["hostNetwork", "hostPID", "hostIPC"]
 	pod[field] != false
+	v := {
+		"id": "security.host-namespace",
+		"severity": "critical",
+		"action": "deny",
+		"path": "spec",
+		"message": sprintf("the planned pod uses its node's own namespace (%s); %s", [field, remedy]),
+	}
 }
 
-violations contains {
-	"id": "security.host-path",
-	"severity": "critical",
-	"action": "deny",
-	"path": "spec",
-	"message": sprintf("the planned pod mounts a directory of its node (volume %s); %s", [name(volume), remedy]),
-} if {
+violations contains v if {
 	some pod in pods
 	some volume in lib.listed(pod.volumes)
 	volume.hostPath != false
+	v := {
+		"id": "security.host-path",
+		"severity": "critical",
+		"action": "deny",
+		"path": "spec",
+		"message": sprintf("the planned pod mounts a directory of its node (volume %s); %s", [name(volume), remedy]),
+	}
 }
 
-violations contains {
-	"id": "security.host-port",
-	"severity": "high",
-	"action": "deny",
-	"path": "spec",
-	"message": sprintf("%s takes port %s of its node; %s", [title(container), lib.quote(port.hostPort), remedy]),
-} if {
+violations contains v if {
 	some container in containers
 	some port in lib.listed(container.spec.ports)
 	port.hostPort != 0
+	v := {
+		"id": "security.host-port",
+		"severity": "high",
+		"action": "deny",
+		"path": "spec",
+		"message": sprintf("%s takes port %s of its node; %s", [title(container), lib.quote(port.hostPort), remedy]),
+	}
 }
 
 # The container's own profile wins over its pod's.
-violations contains {
-	"id": "security.seccomp",
-	"severity": "medium",
-	"action": "deny",
-	"path": "spec",
-	"message": sprintf("%s has no seccomp profile RuntimeDefault or Localhost; %s", [title(container), remedy]),
-} if {
+violations contains v if {
 	some container in containers
 	profile := container.spec.securityContext.seccompProfile
 	not profile.type == "RuntimeDefault"
 	not profile.type == "Localhost"
+	v := {
+		"id": "security.seccomp",
+		"severity": "medium",
+		"action": "deny",
+		"path": "spec",
+		"message": sprintf("%s has no seccomp profile RuntimeDefault or Localhost; %s", [title(container), remedy]),
+	}
 }
 
-violations contains {
-	"id": "security.seccomp",
-	"severity": "medium",
-	"action": "deny",
-	"path": "spec",
-	"message": sprintf("%s has no seccomp profile RuntimeDefault or Localhost; %s", [title(container), remedy]),
-} if {
+violations contains v if {
 	some container in containers
 	not container.spec.securityContext.seccompProfile
 	not container.pod.securityContext.seccompProfile.type == "RuntimeDefault"
 	not container.pod.securityContext.seccompProfile.type == "Localhost"
+	v := {
+		"id": "security.seccomp",
+		"severity": "medium",
+		"action": "deny",
+		"path": "spec",
+		"message": sprintf("%s has no seccomp profile RuntimeDefault or Localhost; %s", [title(container), remedy]),
+	}
 }
 
-violations contains {
-	"id": "security.writable-root",
-	"severity": "low",
-	"action": "warn",
-	"path": "spec",
-	"message": sprintf("%s can write to its image's file system (readOnlyRootFilesystem is not true); %s", [title(container), remedy]),
-} if {
+violations contains v if {
 	some container in containers
 	not container.spec.securityContext.readOnlyRootFilesystem == true
+	v := {
+		"id": "security.writable-root",
+		"severity": "low",
+		"action": "warn",
+		"path": "spec",
+		"message": sprintf("%s can write to its image's file system (readOnlyRootFilesystem is not true); %s", [title(container), remedy]),
+	}
 }
 
-violations contains {
-	"id": "security.token",
-	"severity": "medium",
-	"action": "deny",
-	"path": "spec",
-	"message": sprintf("the planned pod mounts a token for the API server (automountServiceAccountToken is not false); %s", [remedy]),
-} if {
+violations contains v if {
 	some pod in pods
 	not pod.automountServiceAccountToken == false
+	v := {
+		"id": "security.token",
+		"severity": "medium",
+		"action": "deny",
+		"path": "spec",
+		"message": sprintf("the planned pod mounts a token for the API server (automountServiceAccountToken is not false); %s", [remedy]),
+	}
 }
 
-violations contains {
-	"id": "security.token",
-	"severity": "medium",
-	"action": "deny",
-	"path": "spec",
-	"message": sprintf("the planned pod mounts a token for the API server (volume %s); %s", [name(volume), remedy]),
-} if {
+violations contains v if {
 	some pod in pods
 	some volume in lib.listed(pod.volumes)
 	some source in lib.listed(volume.projected.sources)
 	source.serviceAccountToken != false
+	v := {
+		"id": "security.token",
+		"severity": "medium",
+		"action": "deny",
+		"path": "spec",
+		"message": sprintf("the planned pod mounts a token for the API server (volume %s); %s", [name(volume), remedy]),
+	}
 }
 
 remedy := "the operator made this, so report it to whoever runs the operator"

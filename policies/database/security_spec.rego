@@ -7,26 +7,28 @@ import data.database.lib
 
 # A container without a limit takes its neighbours' share, one without a request is the first to be evicted. All the
 # containers have what the Database says, so a field is reported once, whichever of them lacks it.
-violations contains {
-	"id": "security.limits-missing",
-	"severity": "high",
-	"action": "deny",
-	"path": concat(".", ["spec.resources.limits", resource]),
-	"message": sprintf("there is no limit of %s, which %s requires (setting require.limits); set it, for example to %s", [resource, lib.required_by("limits"), examples[resource]]),
-} if {
-	lib.limits_required
+violations contains v if {
+	data.database.lib.limits_required
 	some resource in missing.limits
+	v := {
+		"id": "security.limits-missing",
+		"severity": "high",
+		"action": "deny",
+		"path": concat(".", ["spec.resources.limits", resource]),
+		"message": sprintf("there is no limit of %s, which %s requires (setting require.limits); set it, for example to %s", [resource, lib.required_by("limits"), examples[resource]]),
+	}
 }
 
-violations contains {
-	"id": "security.requests-missing",
-	"severity": "high",
-	"action": "deny",
-	"path": concat(".", ["spec.resources.requests", resource]),
-	"message": sprintf("there is no request of %s, which %s requires (setting require.limits); set it, for example to %s", [resource, lib.required_by("limits"), examples[resource]]),
-} if {
-	lib.limits_required
+violations contains v if {
+	data.database.lib.limits_required
 	some resource in missing.requests
+	v := {
+		"id": "security.requests-missing",
+		"severity": "high",
+		"action": "deny",
+		"path": concat(".", ["spec.resources.requests", resource]),
+		"message": sprintf("there is no request of %s, which %s requires (setting require.limits); set it, for example to %s", [resource, lib.required_by("limits"), examples[resource]]),
+	}
 }
 
 examples := {"cpu": "500m", "memory": "1Gi"}
@@ -37,7 +39,7 @@ missing := {"limits": lacking("limits"), "requests": lacking("requests")}
 lacking(kind) := in_spec | in_containers if {
 	in_spec := {resource |
 		some resource in ["cpu", "memory"]
-		not lib.spec.resources[kind][resource]
+		not data.database.lib.spec.resources[kind][resource]
 	}
 	in_containers := {resource |
 		some resource in ["cpu", "memory"]
@@ -47,15 +49,16 @@ lacking(kind) := in_spec | in_containers if {
 }
 
 # The value is never quoted: it may hold a password.
-violations contains {
-	"id": "security.inline-credentials",
-	"severity": "critical",
-	"action": "deny",
-	"path": "spec.backupPolicy.storageLocation",
-	"message": "the location of the backups seems to hold credentials; take them out (and change them, since they stood in clear text), and let whoever runs the operator configure access",
-} if {
-	location := lib.spec.backupPolicy.storageLocation
+violations contains v if {
+	location := data.database.lib.spec.backupPolicy.storageLocation
 	holds_credentials(location)
+	v := {
+		"id": "security.inline-credentials",
+		"severity": "critical",
+		"action": "deny",
+		"path": "spec.backupPolicy.storageLocation",
+		"message": "the location of the backups seems to hold credentials; take them out (and change them, since they stood in clear text), and let whoever runs the operator configure access",
+	}
 }
 
 # An object's key may have no `@` either (the schema says so), hence any `@` counts, wherever a password might end.
@@ -64,8 +67,8 @@ holds_credentials(location) if {
 	contains(location, "@")
 } else if {
 	is_string(location)
-	contains(location, "?")
-	query := lower(substring(location, indexof(location, "?"), -1))
+	some number, part in split(location, "?")
+	number > 0
 	some word in ["password", "passwd", "secret", "token", "credential", "signature", "key=", "sig="]
-	contains(query, word)
+	contains(lower(part), word)
 }

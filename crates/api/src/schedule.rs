@@ -181,9 +181,9 @@ impl Schedule {
         let over_night = |days: i64| days * DAY_MINUTES - last + first;
         let (fewest, most) = self.days_between()?;
         let within = || minutes.windows(2).map(|pair| pair[1] - pair[0]);
-        let least = within().chain([over_night(fewest)]).min()?;
+        let shortest = within().chain([over_night(fewest)]).min()?;
         let longest = within().chain([over_night(most)]).max()?;
-        Some((least, longest))
+        Some((shortest, longest))
     }
 
     /// The fewest and the most days from one that matches to the next.

@@ -54,7 +54,7 @@ pub struct Violation {
 }
 
 /// The outcome.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Nothing was found.
@@ -101,11 +101,12 @@ pub struct Excepted {
 }
 
 /// Which bundle was asked.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct BundleRevision {
     /// As its manifest says.
     pub revision: String,
     /// Of all its files.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub digest: String,
 }
 

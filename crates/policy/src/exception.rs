@@ -121,9 +121,7 @@ pub(crate) fn apply(
             expires,
             ..
         } = &exception.spec;
-        let named = |violation: &&mut Violation| {
-            violation.action == Action::Deny && rules.iter().any(|rule| *rule == violation.id)
-        };
+        let named = |violation: &&mut Violation| violation.action == Action::Deny && rules.contains(&violation.id);
         let name = &exception.metadata.name;
         let mut denied = violations.iter_mut().filter(named).peekable();
         if denied.peek().is_none() {

@@ -2,19 +2,21 @@
 //!
 //! `regorus` finds many mistakes only when a rule is reached, and some policies would end or stop the whole process:
 //! functions that call themselves, brackets in brackets, ranges without end. So everything is looked at first, in a child
-//! process with limits ([`child`]): the text ([`lexical`]), the syntax tree ([`rules`]), where data and rules meet, what
+//! process with limits ([`child`]): the text (`lexical`), the syntax tree (`rules`), where data and rules meet, what
 //! rules say to odd inputs, and the policies' own tests.
 
 pub mod child;
 mod lexical;
 mod rules;
-mod samples;
+pub mod samples;
 
 use std::fmt;
 use std::time::Duration;
 
 use engines::catalogue::Catalogue;
+use regorus::Engine;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::bundle::Bundle;
 use crate::policies::{self, Policies};
@@ -45,18 +47,16 @@ pub const TEST: &str = "the test";
 
 /// Everything that speaks against loading these bundles. To be called in a child process only.
 pub fn inspect(bundles: &[Bundle]) -> Vec<Finding> {
-    let modules = || bundles.iter().flat_map(|bundle| &bundle.modules);
-    let findings: Vec<Finding> = modules().flat_map(|(file, text)| lexical::check(file, text)).collect();
+    let modules = || bundles.iter().flat_map(Bundle::modules);
+    let findings: Vec<Finding> = modules()
+        .filter_map(|(file, text)| lexical::check(file, text))
+        .collect();
     if !findings.is_empty() {
         return findings;
     }
     let whole = |problem: String| {
         vec![Finding {
-            file: bundles
-                .iter()
-                .map(|bundle| bundle.name.as_str())
-                .collect::<Vec<_>>()
-                .join(", "),
+            file: bundles.iter().map(Bundle::name).collect::<Vec<_>>().join(", "),
             line: 0,
             problem,
         }]
@@ -65,11 +65,8 @@ pub fn inspect(bundles: &[Bundle]) -> Vec<Finding> {
         Ok(engine) => engine,
         Err(error) => return whole(error.to_string()),
     };
-    let data = serde_json::to_value(engine.get_data()).unwrap_or_default();
-    let mut findings = rules::check(engine.get_modules(), &data);
+    let mut findings = of_rules(&mut engine);
     if !findings.is_empty() {
-        findings.sort();
-        findings.dedup();
         return findings;
     }
     let policies = match Policies::load(bundles, Catalogue::builtin()) {
@@ -92,6 +89,35 @@ pub fn inspect(bundles: &[Bundle]) -> Vec<Finding> {
         );
     }
     findings
+}
+
+/// What speaks against rules that are parsed, and against data that meets them.
+fn of_rules(engine: &mut Engine) -> Vec<Finding> {
+    let data = serde_json::to_value(engine.get_data()).unwrap_or_default();
+    let mut findings = rules::check(engine.get_modules(), &data);
+    findings.sort();
+    findings.dedup();
+    findings
+}
+
+/// What speaks against the text of a module beside this data, by itself: without what other modules would bring, and
+/// without asking it anything.
+pub fn inspect_module(file: &str, text: &str, data: Value) -> Vec<Finding> {
+    if let Some(finding) = lexical::check(file, text) {
+        return vec![finding];
+    }
+    let mut engine = Engine::new();
+    let loaded = engine
+        .add_policy(file.to_owned(), text.to_owned())
+        .and_then(|_| engine.add_data(data.into()));
+    match loaded {
+        Ok(()) => of_rules(&mut engine),
+        Err(error) => vec![Finding {
+            file: file.to_owned(),
+            line: 0,
+            problem: error.to_string(),
+        }],
+    }
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -3,7 +3,7 @@
 //! The same evaluation serves the API server's webhook, every reconcile and the command line. Read in this order:
 //! [`request`] (what is asked), [`levels`] and [`settings`] (which policies hold where), [`norm`] (what rules see),
 //! [`policies`] (asking them), [`decision`] (the answer), [`exception`], and how policies get in: [`bundle`], [`gate`],
-//! [`testing`].
+//! [`testing`]. What was decided is kept by [`log`].
 
 pub mod bundle;
 pub mod decision;
@@ -11,6 +11,7 @@ pub mod exception;
 pub mod gate;
 pub mod image;
 pub mod levels;
+pub mod log;
 pub mod norm;
 pub mod policies;
 pub mod request;

@@ -3,8 +3,10 @@
 //! `regorus` calls the module that shows the tree unstable, so its version is pinned exactly, and nothing else here
 //! knows it.
 
+use std::fmt::Write as _;
+
 use regorus::Value;
-use regorus::unstable::{Expr, Literal, LiteralStmt, Module, Query, Rule, RuleAssign, RuleHead};
+use regorus::unstable::{Expr, Literal, LiteralStmt, Module, Query, Rule, RuleAssign, RuleBody, RuleHead};
 
 /// What is met on a walk, outer before inner.
 #[derive(Clone, Copy)]
@@ -17,6 +19,8 @@ pub(crate) enum Node<'a> {
     Number(&'a Expr),
     /// `=` or `:=`.
     Assign(&'a Expr),
+    /// `x in y`, as an expression.
+    Membership(&'a Expr),
     /// A statement of a body.
     Statement(&'a LiteralStmt),
 }
@@ -65,6 +69,40 @@ pub(crate) fn is_set(rule: &Rule) -> bool {
     )
 }
 
+/// Bodies of a rule, each with what it gives if that is not in the head.
+pub(crate) fn bodies(rule: &Rule) -> &[RuleBody] {
+    match rule {
+        Rule::Spec { bodies, .. } => bodies,
+        Rule::Default { .. } => &[],
+    }
+}
+
+/// What a rule gives, in its head: key, value, and what is selected in its name.
+pub(crate) fn head_parts(rule: &Rule) -> Vec<&Expr> {
+    let mut parts = Vec::new();
+    let Rule::Spec { head, bodies, .. } = rule else {
+        return parts;
+    };
+    let (refr, key, assign) = match head {
+        RuleHead::Compr { refr, assign, .. } => (Some(refr), None, assign.as_ref()),
+        RuleHead::Set { refr, key, .. } => (Some(refr), key.as_ref(), None),
+        RuleHead::Func { assign, .. } => (None, None, assign.as_ref()),
+    };
+    let mut at = refr.map(AsRef::as_ref);
+    while let Some(Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. }) = at {
+        if let Some(Expr::RefBrack { index, .. }) = at {
+            parts.push(index.as_ref());
+        }
+        at = Some(refr);
+    }
+    parts.extend(key.map(AsRef::as_ref));
+    let values = assign
+        .into_iter()
+        .chain(bodies.iter().filter_map(|body| body.assign.as_ref()));
+    parts.extend(values.map(|assign| assign.value.as_ref()));
+    parts
+}
+
 /// The names of a reference as far as they are fixed, and whether that is all of it.
 pub(crate) fn static_path(expr: &Expr) -> (Vec<String>, bool) {
     match expr {
@@ -96,11 +134,11 @@ pub(crate) fn rule_path(names: &[String]) -> String {
     let mut path = String::new();
     for name in names {
         if !is_word(name) {
-            path.push_str(&format!("[{}]", Value::from(name.as_str())));
+            let _ = write!(path, "[{}]", Value::from(name.as_str()));
         } else if path.is_empty() {
             path.push_str(name);
         } else {
-            path.push_str(&format!(".{name}"));
+            let _ = write!(path, ".{name}");
         }
     }
     path
@@ -118,11 +156,13 @@ pub(crate) fn root(expr: &Expr) -> Option<&str> {
 fn text_of(value: &Value) -> String {
     value
         .as_string()
-        .map_or_else(|_| value.to_string(), |text| text.to_string())
+        .map_or_else(|_| value.to_string(), std::string::ToString::to_string)
 }
 
 /// Walks all of a rule, but what its head is called.
-pub(crate) fn walk<'a>(rule: &'a Rule, visit: &mut impl FnMut(Node<'a>)) {
+///
+/// Where `visit` says no to a statement, that is left out.
+pub(crate) fn walk<'a>(rule: &'a Rule, visit: &mut impl FnMut(Node<'a>) -> bool) {
     match rule {
         Rule::Default { args, value, .. } => {
             for expr in args.iter().chain([value]) {
@@ -139,7 +179,7 @@ pub(crate) fn walk<'a>(rule: &'a Rule, visit: &mut impl FnMut(Node<'a>)) {
     }
 }
 
-fn walk_head<'a>(head: &'a RuleHead, visit: &mut impl FnMut(Node<'a>)) {
+fn walk_head<'a>(head: &'a RuleHead, visit: &mut impl FnMut(Node<'a>) -> bool) {
     match head {
         RuleHead::Compr { refr, assign, .. } => {
             walk_selected(refr, visit);
@@ -160,15 +200,17 @@ fn walk_head<'a>(head: &'a RuleHead, visit: &mut impl FnMut(Node<'a>)) {
     }
 }
 
-fn walk_assign<'a>(assign: Option<&'a RuleAssign>, visit: &mut impl FnMut(Node<'a>)) {
+fn walk_assign<'a>(assign: Option<&'a RuleAssign>, visit: &mut impl FnMut(Node<'a>) -> bool) {
     if let Some(assign) = assign {
         walk_expr(&assign.value, visit);
     }
 }
 
-fn walk_query<'a>(query: &'a Query, visit: &mut impl FnMut(Node<'a>)) {
+fn walk_query<'a>(query: &'a Query, visit: &mut impl FnMut(Node<'a>) -> bool) {
     for statement in &query.stmts {
-        visit(Node::Statement(statement));
+        if !visit(Node::Statement(statement)) {
+            continue;
+        }
         match &statement.literal {
             Literal::SomeVars { .. } => {}
             Literal::SomeIn {
@@ -192,7 +234,7 @@ fn walk_query<'a>(query: &'a Query, visit: &mut impl FnMut(Node<'a>)) {
 }
 
 /// Walks what stands in the brackets of a reference.
-fn walk_selected<'a>(reference: &'a Expr, visit: &mut impl FnMut(Node<'a>)) {
+fn walk_selected<'a>(reference: &'a Expr, visit: &mut impl FnMut(Node<'a>) -> bool) {
     match reference {
         Expr::RefDot { refr, .. } => walk_selected(refr, visit),
         Expr::RefBrack { refr, index, .. } => {
@@ -205,11 +247,11 @@ fn walk_selected<'a>(reference: &'a Expr, visit: &mut impl FnMut(Node<'a>)) {
 }
 
 /// Walks an expression.
-pub(crate) fn walk_expr<'a>(expr: &'a Expr, visit: &mut impl FnMut(Node<'a>)) {
+pub(crate) fn walk_expr<'a>(expr: &'a Expr, visit: &mut impl FnMut(Node<'a>) -> bool) {
     let mut each = |inner: &[&'a Expr]| inner.iter().for_each(|inner| walk_expr(inner, visit));
     match expr {
         Expr::Bool { .. } | Expr::Null { .. } | Expr::String { .. } | Expr::RawString { .. } => {}
-        Expr::Number { .. } => visit(Node::Number(expr)),
+        Expr::Number { .. } => drop(visit(Node::Number(expr))),
         Expr::Var { .. } | Expr::RefDot { .. } | Expr::RefBrack { .. } => {
             visit(Node::Reference(expr));
             walk_selected(expr, visit);
@@ -226,7 +268,9 @@ pub(crate) fn walk_expr<'a>(expr: &'a Expr, visit: &mut impl FnMut(Node<'a>)) {
         }
         Expr::Call { params, .. } => {
             visit(Node::Call(expr));
-            params.iter().for_each(|inner| walk_expr(inner, visit));
+            for inner in params {
+                walk_expr(inner, visit);
+            }
         }
         Expr::UnaryExpr { expr, .. } => walk_expr(expr, visit),
         Expr::BinExpr { lhs, rhs, .. } | Expr::BoolExpr { lhs, rhs, .. } | Expr::ArithExpr { lhs, rhs, .. } => {
@@ -239,9 +283,11 @@ pub(crate) fn walk_expr<'a>(expr: &'a Expr, visit: &mut impl FnMut(Node<'a>)) {
         }
         Expr::Membership {
             key, value, collection, ..
-        } => key
-            .iter()
-            .chain([value, collection])
-            .for_each(|inner| walk_expr(inner, visit)),
+        } => {
+            visit(Node::Membership(expr));
+            for inner in key.iter().chain([value, collection]) {
+                walk_expr(inner, visit);
+            }
+        }
     }
 }

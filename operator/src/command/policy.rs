@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use policy::request::Operation;
 
+use super::bundle::{self, BuildArguments, InspectArguments, SignArguments, VerifyArguments};
 use super::namespace;
 
 pub(super) const EXAMPLES: &str = "\
@@ -20,6 +21,8 @@ Examples:
       What speaks against loading policies
   database-operator policy bench --policies policies --database orders.yaml
       How long a decision takes
+  database-operator policy build policies --to policies.tar.gz --revision v42 --sequence 42
+      A bundle, to be signed and shipped
 
 Exit codes: 0 done or allowed, 1 refused by a rule, 2 error.";
 
@@ -36,6 +39,8 @@ Examples:
       In a staging namespace of a team
   database-operator policy eval --policies policies --database new.yaml --old old.yaml -o json
       A change, with the answer for a program
+  database-operator policy eval --policies policies --database orders.yaml --show-input
+      What rules see, to write tests with
 
 Exit codes: 0 allowed, perhaps with warnings, 1 denied, 2 error.";
 
@@ -69,8 +74,9 @@ Examples:
 Exit codes: 0 nothing, 1 something, 2 error.";
 
 const BENCH_EXAMPLES: &str = "\
-One thread decides the same again and again: normal form, planned children, rules, answer. To
-compare, pin it to a core (taskset -c 0).
+One thread decides the same again and again: normal form, planned children, rules, answer; then
+it only asks the rules, from the text of their input to the text of their answer, as other engines
+are measured. To compare, pin it to a core (taskset -c 0).
 
 Examples:
   database-operator policy bench --policies policies --database orders.yaml
@@ -95,6 +101,18 @@ pub(crate) enum PolicyCommand {
     /// Measure how long a decision takes
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(Box<BenchArguments>),
+    /// Build a bundle of a folder
+    #[command(after_help = bundle::BUILD_EXAMPLES)]
+    Build(Box<BuildArguments>),
+    /// Sign a bundle
+    #[command(after_help = bundle::SIGN_EXAMPLES)]
+    Sign(Box<SignArguments>),
+    /// Verify the signature of a bundle
+    #[command(after_help = bundle::VERIFY_EXAMPLES)]
+    Verify(VerifyArguments),
+    /// Show what a bundle holds
+    #[command(after_help = bundle::INSPECT_EXAMPLES)]
+    Inspect(InspectArguments),
     /// Check what stands on standard input, under limits: what the other commands call
     #[command(
         hide = true,
@@ -109,6 +127,10 @@ pub(crate) struct EvalArguments {
     /// Which policies
     #[command(flatten)]
     pub question: Question,
+
+    /// Print what rules see as `input` instead of deciding
+    #[arg(long)]
+    pub show_input: bool,
 
     /// How the decision is printed
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]

@@ -25,40 +25,56 @@ struct Figures {
     per_second: u64,
 }
 
+/// Of whole decisions, and of evaluation alone.
+#[derive(Serialize)]
+struct Measured {
+    /// From the text of a Database to the text of the decision: normal form, planned children, rules, answer.
+    decision: Figures,
+    /// From the text of the input to the text of what rules say.
+    evaluation: Figures,
+}
+
 /// Measures and prints.
 pub(super) fn run(arguments: &BenchArguments) -> Done {
     let question = Question::read(&arguments.question)?;
     let bundles = admitted(&arguments.question.policies)?;
-    let figures = stack::large(|| -> Result<Figures, policy::policies::LoadError> {
+    let measured = stack::large(|| -> Result<Measured, policy::policies::LoadError> {
         let policies = Policies::load(&bundles, question.catalogue.clone())?.with_time_limit(super::PATIENCE);
         let planner = question.planner();
-        // A decision from text to text, as a webhook makes it.
         let text = question.request.object.to_string();
         let decide = || {
             let mut request = question.request.clone();
             request.object = serde_json::from_str(&text).unwrap_or_default();
             let decision = policies.evaluate(&request, &planner, &question.exceptions, Timestamp::now());
-            serde_json::to_string(&decision).unwrap_or_default().len()
+            serde_json::to_string(&decision).unwrap_or_default()
         };
-        (0..arguments.iterations.div_ceil(10)).for_each(|_| {
-            std::hint::black_box(decide());
-        });
-        let mut times: Vec<u64> = Vec::new();
-        for _ in 0..arguments.iterations {
-            let begun = Instant::now();
-            std::hint::black_box(decide());
-            times.push(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        }
-        Ok(figures(times))
+        let input = policies
+            .input(&question.request, &planner, Timestamp::now())
+            .to_string();
+        let evaluate = || policies.answer(&input).unwrap_or_default();
+        Ok(Measured {
+            decision: measure(arguments.iterations, decide),
+            evaluation: measure(arguments.iterations, evaluate),
+        })
     })??;
     print(&match arguments.output {
-        PolicyOutput::Json => format!("{}\n", serde_json::to_string_pretty(&figures)?),
-        PolicyOutput::Text => for_people(&figures),
+        PolicyOutput::Json => format!("{}\n", serde_json::to_string_pretty(&measured)?),
+        PolicyOutput::Text => for_people(&measured),
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn figures(mut times: Vec<u64>) -> Figures {
+/// Runs it a tenth as often first, which does not count.
+fn measure(iterations: u32, run: impl Fn() -> String) -> Figures {
+    for _ in 0..iterations.div_ceil(10) {
+        std::hint::black_box(run());
+    }
+    let mut times: Vec<u64> = Vec::new();
+    for _ in 0..iterations {
+        let begun = Instant::now();
+        std::hint::black_box(run());
+        times.push(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    }
     times.sort_unstable();
     let count = times.len().max(1);
     let at = |percent: usize| {
@@ -69,7 +85,7 @@ fn figures(mut times: Vec<u64>) -> Figures {
     };
     let mean = times.iter().sum::<u64>() / count as u64;
     Figures {
-        iterations: u32::try_from(count).unwrap_or(u32::MAX),
+        iterations,
         p10_ns: at(10),
         p50_ns: at(50),
         p99_ns: at(99),
@@ -78,17 +94,19 @@ fn figures(mut times: Vec<u64>) -> Figures {
     }
 }
 
-fn for_people(figures: &Figures) -> String {
-    let mut text = String::new();
-    let _ = writeln!(text, "decisions\t{}", figures.iterations);
-    for (name, nanoseconds) in [
-        ("p10", figures.p10_ns),
-        ("p50", figures.p50_ns),
-        ("p99", figures.p99_ns),
-        ("mean", figures.mean_ns),
-    ] {
-        let _ = writeln!(text, "{name}\t{} us", nanoseconds / 1_000);
+fn for_people(measured: &Measured) -> String {
+    let mut text = "\tp10\tp50\tp99\tmean\tper second\n".to_owned();
+    for (name, figures) in [("decision", &measured.decision), ("evaluation", &measured.evaluation)] {
+        let Figures {
+            p10_ns,
+            p50_ns,
+            p99_ns,
+            mean_ns,
+            per_second,
+            ..
+        } = figures;
+        let micros = [p10_ns, p50_ns, p99_ns, mean_ns].map(|nanoseconds| format!("{} us", nanoseconds / 1_000));
+        let _ = writeln!(text, "{name}\t{}\t{per_second}", micros.join("\t"));
     }
-    let _ = writeln!(text, "per second\t{}", figures.per_second);
     text
 }

@@ -1,10 +1,11 @@
 //! What is read for a question: policies, Databases, exceptions.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use api::fault::Fault;
 use engines::catalogue::Catalogue;
-use policy::bundle::{Bundle, BundleError};
+use policy::bundle::{Bundle, Files, OpenError, archive, folder};
 use policy::exception::PolicyException;
 use policy::request::{Namespace, Operation, Planner, Request, Source, User};
 use serde_json::Value;
@@ -73,7 +74,7 @@ impl Question {
             source: Source::Cli,
             user: arguments.user.as_ref().map(|name| User {
                 name: name.clone(),
-                uid: String::new(),
+                uid: None,
                 groups: arguments.group.clone(),
             }),
             namespace: Namespace {
@@ -104,9 +105,33 @@ pub(super) fn planner(catalogue: &Catalogue) -> impl Planner {
     }
 }
 
-/// Bundles in the order in which they are given.
-pub(super) fn bundles(paths: &[PathBuf]) -> Result<Vec<Bundle>, BundleError> {
-    paths.iter().map(|path| Bundle::read(path)).collect()
+/// Bundles in the order in which they are given. Their signatures are not looked at: whoever gives a file here vouches
+/// for it.
+pub(super) fn bundles(paths: &[PathBuf]) -> Result<Vec<Bundle>, Box<dyn std::error::Error>> {
+    paths.iter().map(|path| bundle(path)).collect()
+}
+
+/// One of them.
+pub(super) fn bundle(path: &Path) -> Result<Bundle, Box<dyn std::error::Error>> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.strip_suffix(".tar.gz").unwrap_or(&name);
+    let opened = Bundle::open_unverified(name, files(path)?);
+    Ok(opened.map_err(|source| OpenError::Content {
+        bundle: path.display().to_string(),
+        source,
+    })?)
+}
+
+/// The files of a folder or of an archive.
+pub(super) fn files(path: &Path) -> Result<Files, Box<dyn std::error::Error>> {
+    if path.is_dir() {
+        return Ok(folder::read(path)?);
+    }
+    let archive = fs::read(path).map_err(|source| plan::PlanError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(archive::read(&archive)?)
 }
 
 fn documents(path: &Path) -> Result<Vec<Value>, Box<dyn std::error::Error>> {

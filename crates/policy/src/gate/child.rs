@@ -7,11 +7,13 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use nix::sys::resource::{Resource, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use super::{Finding, inspect};
-use crate::bundle::Bundle;
+use crate::bundle::{self, Bundle, Tests, archive};
 use crate::stack;
 
 /// What the child may use.
@@ -55,14 +57,15 @@ pub enum GateError {
 #[derive(Serialize, Deserialize)]
 struct Question {
     limits: Limits,
-    bundles: Vec<Bundle>,
+    /// Names, and archives in base64.
+    bundles: Vec<(String, String)>,
 }
 
 /// Everything that speaks against loading these bundles, found by `command`, which must call [`answer`].
 pub fn check(mut command: Command, bundles: &[Bundle], limits: Limits) -> Result<Vec<Finding>, GateError> {
     let question = serde_json::to_vec(&Question {
         limits,
-        bundles: bundles.to_vec(),
+        bundles: bundles.iter().map(sent).collect(),
     })
     .map_err(|error| GateError::Start(error.into()))?;
     let mut child = command
@@ -90,11 +93,7 @@ pub fn check(mut command: Command, bundles: &[Bundle], limits: Limits) -> Result
         return Ok(findings);
     }
     let whole = |problem: String| Finding {
-        file: bundles
-            .iter()
-            .map(|bundle| bundle.name.as_str())
-            .collect::<Vec<_>>()
-            .join(", "),
+        file: bundles.iter().map(Bundle::name).collect::<Vec<_>>().join(", "),
         line: 0,
         problem,
     };
@@ -120,6 +119,20 @@ pub fn check(mut command: Command, bundles: &[Bundle], limits: Limits) -> Result
             said: complaint,
         }),
     }
+}
+
+fn sent(bundle: &Bundle) -> (String, String) {
+    (
+        bundle.name().to_owned(),
+        BASE64.encode(bundle::build(bundle, Tests::Include)),
+    )
+}
+
+/// What [`sent`] sent; a fault in it is one in us, for the bundle was opened before.
+fn received((name, text): &(String, String)) -> io::Result<Bundle> {
+    let archive = BASE64.decode(text).map_err(io::Error::other)?;
+    let files = archive::read(&archive).map_err(io::Error::other)?;
+    Bundle::open_unverified(name, files).map_err(io::Error::other)
 }
 
 const XCPU: i32 = nix::libc::SIGXCPU;
@@ -165,6 +178,9 @@ pub fn answer(mut input: impl io::Read, mut output: impl io::Write) -> io::Resul
     setrlimit(Resource::RLIMIT_CPU, limits.cpu, limits.cpu + 1)?;
     setrlimit(Resource::RLIMIT_AS, limits.memory, limits.memory)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    let findings = stack::large(|| inspect(&bundles))?;
+    let findings = stack::large(|| -> io::Result<Vec<Finding>> {
+        let bundles: io::Result<Vec<Bundle>> = bundles.iter().map(received).collect();
+        Ok(inspect(&bundles?))
+    })??;
     output.write_all(&serde_json::to_vec(&findings)?)
 }

@@ -51,7 +51,7 @@ fn deepest_line(text: &str) -> Option<usize> {
                     .by_ref()
                     .take_while(|char| *char != '`')
                     .filter(|char| *char == '\n')
-                    .count()
+                    .count();
             }
             '[' | '{' | '(' => {
                 depth += 1;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Finding;
 use crate::tree::{self, Node};
 
+mod forms;
 mod graph;
 mod names;
 
@@ -21,12 +22,6 @@ const FUNCTIONS: &[&str] = &[
     "array.concat",
     "array.reverse",
     "array.slice",
-    "bits.and",
-    "bits.lsh",
-    "bits.negate",
-    "bits.or",
-    "bits.rsh",
-    "bits.xor",
     "ceil",
     "concat",
     "contains",
@@ -34,8 +29,6 @@ const FUNCTIONS: &[&str] = &[
     "endswith",
     "floor",
     "format_int",
-    "indexof",
-    "indexof_n",
     "intersection",
     "is_array",
     "is_boolean",
@@ -44,11 +37,9 @@ const FUNCTIONS: &[&str] = &[
     "is_object",
     "is_set",
     "is_string",
-    "json.filter",
     "json.is_valid",
     "json.marshal",
     "json.patch",
-    "json.remove",
     "json.unmarshal",
     "lower",
     "max",
@@ -57,37 +48,30 @@ const FUNCTIONS: &[&str] = &[
     "object.get",
     "object.keys",
     "object.remove",
-    "object.subset",
     "object.union",
     "object.union_n",
     "product",
     "regex.find_n",
     "regex.match",
     "regex.replace",
-    "regex.split",
     "replace",
     "round",
     "semver.compare",
-    "semver.is_valid",
     "sort",
     "split",
     "sprintf",
     "startswith",
     "strings.any_prefix_match",
     "strings.any_suffix_match",
-    "strings.count",
-    "strings.replace_n",
     "strings.reverse",
     "substring",
     "sum",
-    "time.add_date",
     "time.clock",
     "time.date",
     "time.diff",
     "time.parse_duration_ns",
     "time.parse_rfc3339_ns",
     "time.weekday",
-    "to_number",
     "trim",
     "trim_left",
     "trim_prefix",
@@ -99,12 +83,7 @@ const FUNCTIONS: &[&str] = &[
     "upper",
 ];
 /// These take a pattern in this place.
-const PATTERNS: &[(&str, usize)] = &[
-    ("regex.find_n", 0),
-    ("regex.match", 0),
-    ("regex.replace", 1),
-    ("regex.split", 0),
-];
+const PATTERNS: &[(&str, usize)] = &[("regex.find_n", 0), ("regex.match", 0), ("regex.replace", 1)];
 
 /// A rule, with where it is.
 pub(super) struct Known<'a> {
@@ -123,6 +102,8 @@ pub(super) fn check(modules: &[Ref<Module>], data: &Value) -> Vec<Finding> {
     let mut findings: Vec<Finding> = known.iter().filter_map(|rule| over(rule, data)).collect();
     findings.extend(modules.iter().filter_map(|module| version(module)));
     findings.extend(known.iter().filter_map(entry));
+    findings.extend(conflicts(&known));
+    findings.extend(modules.iter().flat_map(|module| imported_twice(module)));
     let spread = spread(modules);
     let mut asks = vec![BTreeSet::new(); known.len()];
     for (rule, asks) in known.iter().zip(&mut asks) {
@@ -151,8 +132,7 @@ fn spread(modules: &[Ref<Module>]) -> BTreeSet<Vec<String>> {
 fn check_spread(rule: &Known<'_>, spread: &BTreeSet<Vec<String>>, findings: &mut Vec<Finding>) {
     let imports = names::imports(rule.module);
     let locals = names::locals(rule.rule);
-    tree::walk(rule.rule, &mut |node| {
-        let Node::Reference(expr) = node else { return };
+    let mut look = |expr: &Expr| {
         let written = tree::static_path(expr).0;
         let Some(first) = written.first().filter(|first| !locals.contains(*first)) else {
             return;
@@ -173,6 +153,12 @@ fn check_spread(rule: &Known<'_>, spread: &BTreeSet<Vec<String>>, findings: &mut
             );
             findings.push(rule.finding(expr.span().line, problem));
         }
+    };
+    tree::walk(rule.rule, &mut |node| {
+        if let Node::Reference(expr) = node {
+            look(expr);
+        }
+        true
     });
 }
 
@@ -237,6 +223,22 @@ fn version(module: &Module) -> Option<Finding> {
     })
 }
 
+/// Two imports of one name: the second would count in one engine, and none be loaded in the other.
+fn imported_twice(module: &Module) -> Vec<Finding> {
+    let mut seen = BTreeSet::new();
+    let twice = module
+        .imports
+        .iter()
+        .filter(|import| names::imported(import).is_some_and(|name| !seen.insert(name)));
+    twice
+        .map(|import| Finding {
+            file: import.span.source.get_path().clone(),
+            line: import.span.line,
+            problem: "is the second import of this name; write `as` another".to_owned(),
+        })
+        .collect()
+}
+
 /// What is asked must be a set of violations.
 fn entry(rule: &Known<'_>) -> Option<Finding> {
     let name = rule.path.last()?;
@@ -258,10 +260,13 @@ fn check_rule<'a>(
     let locals = names::locals(rule.rule);
     let imports = names::imports(rule.module);
     let mut nodes = Vec::new();
-    tree::walk(rule.rule, &mut |node| nodes.push(node));
+    tree::walk(rule.rule, &mut |node| {
+        nodes.push(node);
+        true
+    });
     for node in nodes {
         match node {
-            Node::Reference(expr) => match index.resolve(expr, rule, &imports, &locals) {
+            Node::Reference(expr) => match index.resolve(expr, rule, known, (&imports, &locals)) {
                 Ok(rules) => asks.extend(rules),
                 Err(problem) => findings.push(rule.finding(expr.span().line, problem)),
             },
@@ -281,8 +286,12 @@ fn check_rule<'a>(
                 let problem = "`with` is for tests only".to_owned();
                 findings.push(rule.finding(statement.span.line, problem));
             }
-            Node::Number(_) | Node::Statement(_) | Node::Assign(_) => {}
+            Node::Number(_) | Node::Statement(_) | Node::Assign(_) | Node::Membership(_) => {}
         }
+    }
+    if !rule.is_test() {
+        let forms = forms::check(rule.rule, &locals, &imports);
+        findings.extend(forms.into_iter().map(|(line, problem)| rule.finding(line, problem)));
     }
 }
 
@@ -343,14 +352,44 @@ fn builtin(name: &str, params: &[Ref<Expr>], is_test: bool) -> Option<String> {
     }
 }
 
-/// Engines differ on what these classes hold (`٣` is a digit to one of them).
+/// Engines differ on what these hold (`٣` is a digit to one of them).
+const UNLIKE: &[&str] = &[
+    "\\d", "\\D", "\\w", "\\W", "\\s", "\\S", "\\b", "\\B", "\\p", "\\P", "[[", "&&", "--", "~~",
+];
+
+/// What engines would read differently in a pattern.
 fn pattern(text: &str) -> Option<String> {
-    ["\\d", "\\D", "\\w", "\\W", "\\s", "\\S", "\\b", "\\B", "(?", "[[:"]
-        .into_iter()
-        .find(|class| text.contains(class) && !text.contains("(?:"))
-        .map(|class| {
-            format!("the pattern {text:?} has {class}, which engines read differently; write ranges such as [0-9]")
-        })
+    let flag = text.match_indices("(?").any(|(at, _)| !text[at..].starts_with("(?:"));
+    let found = UNLIKE
+        .iter()
+        .copied()
+        .find(|unlike| text.contains(unlike))
+        .or(flag.then_some("(?"))?;
+    Some(format!(
+        "the pattern {text:?} has {found}, which engines read differently; write ranges such as [0-9]"
+    ))
+}
+
+/// One name, one kind: functions with as many arguments, or sets, or others; and one default.
+fn conflicts(known: &[Known<'_>]) -> Vec<Finding> {
+    let mut first: BTreeMap<&[String], &Known<'_>> = BTreeMap::new();
+    let mut defaults = BTreeSet::new();
+    let mut findings = Vec::new();
+    for rule in known {
+        let is_default = matches!(rule.rule, Rule::Default { .. });
+        if is_default && !defaults.insert(&rule.path) {
+            findings.push(rule.here(format!("{} has two defaults", rule.name())));
+        }
+        let kind = |rule: &Known<'_>| (rule.arguments, tree::is_set(rule.rule));
+        let other = first.entry(&rule.path).or_insert(rule);
+        if kind(other) != kind(rule) {
+            findings.push(rule.here(format!(
+                "{} is a set, a function or a value elsewhere, and another of them here",
+                rule.name()
+            )));
+        }
+    }
+    findings
 }
 
 #[cfg(test)]

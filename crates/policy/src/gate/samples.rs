@@ -12,13 +12,7 @@ use crate::request::{Namespace, Operation, Request, Source, User};
 /// What rules cannot answer, in words.
 pub(super) fn check(policies: &Policies) -> Vec<String> {
     let (mut problems, mut seen) = (Vec::new(), std::collections::BTreeSet::new());
-    let (objects, children) = (objects(), children());
-    // Every odd Database with children in order, and every odd set of children of a Database in order.
-    let each = objects
-        .iter()
-        .map(|object| (object, &children[0]))
-        .chain(children.iter().map(|set| (&objects[0], set)));
-    for (object, children) in each {
+    for (object, children) in all() {
         let request = Request {
             operation: Operation::Create,
             dry_run: false,
@@ -48,6 +42,14 @@ pub(super) fn check(policies: &Policies) -> Vec<String> {
         }
     }
     problems
+}
+
+/// Every odd Database with children in order, and every odd set of children of a Database in order.
+pub fn all() -> impl Iterator<Item = (Value, Vec<Value>)> {
+    let (objects, children) = (objects(), children());
+    let (good, whole) = (objects[0].clone(), children[0].clone());
+    let odd = objects.into_iter().map(move |object| (object, whole.clone()));
+    odd.chain(children.into_iter().map(move |set| (good.clone(), set)))
 }
 
 /// A Database in order, then with each part missing or of another type.

@@ -129,7 +129,7 @@ impl Case {
         let mut namespace = self.namespace.clone();
         if namespace.name.is_empty() {
             let named = self.object["metadata"]["namespace"].as_str();
-            namespace.name = named.unwrap_or("default").to_owned();
+            named.unwrap_or("default").clone_into(&mut namespace.name);
         }
         let implied = if self.old.is_some() {
             Operation::Update

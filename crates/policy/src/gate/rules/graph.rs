@@ -52,7 +52,9 @@ fn longest(edges: &[BTreeSet<usize>]) -> Result<(usize, usize), Vec<usize>> {
     let mut asked_by = vec![Vec::new(); edges.len()];
     let mut left: Vec<usize> = edges.iter().map(BTreeSet::len).collect();
     for (node, asks) in edges.iter().enumerate() {
-        asks.iter().for_each(|asked| asked_by[*asked].push(node));
+        for asked in asks {
+            asked_by[*asked].push(node);
+        }
     }
     let mut ready: Vec<usize> = (0..edges.len()).filter(|node| left[*node] == 0).collect();
     let (mut length, mut done) = (vec![1; edges.len()], 0);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regorus::unstable::{Expr, Literal, LiteralStmt, Module, Rule};
+use regorus::unstable::{AssignOp, Expr, Import, Literal, LiteralStmt, Module, Rule};
 
 use super::Known;
 use crate::tree::{self, Node};
@@ -16,13 +16,17 @@ pub(super) struct Index<'a> {
 pub(super) fn imports(module: &Module) -> BTreeMap<String, Vec<String>> {
     let mut imports = BTreeMap::new();
     for import in &module.imports {
-        let (path, _) = tree::static_path(&import.refr);
-        let alias = import.r#as.as_ref().map(|span| span.text().to_owned());
-        if let Some(name) = alias.or_else(|| path.last().cloned()) {
-            imports.insert(name, path);
+        if let Some(name) = imported(import) {
+            imports.insert(name, tree::static_path(&import.refr).0);
         }
     }
     imports
+}
+
+/// The name under which something is imported.
+pub(super) fn imported(import: &Import) -> Option<String> {
+    let alias = import.r#as.as_ref().map(|span| span.text().to_owned());
+    alias.or_else(|| tree::static_path(&import.refr).0.pop())
 }
 
 impl<'a> Index<'a> {
@@ -44,8 +48,8 @@ impl<'a> Index<'a> {
         &self,
         expr: &Expr,
         rule: &Known<'_>,
-        imports: &BTreeMap<String, Vec<String>>,
-        locals: &BTreeSet<String>,
+        known: &[Known<'_>],
+        (imports, locals): (&BTreeMap<String, Vec<String>>, &BTreeSet<String>),
     ) -> Result<Vec<usize>, String> {
         let Some(root) = tree::root(expr) else {
             return Ok(Vec::new());
@@ -55,7 +59,14 @@ impl<'a> Index<'a> {
             return Ok(Vec::new());
         }
         match self.path(&written, rule, imports) {
-            Some(path) => Ok(self.asked(&path)),
+            Some(path) => {
+                let asked = self.asked(&path);
+                let named = (1..=path.len()).flat_map(|length| self.at(&path[..length]));
+                match named.into_iter().find(|rule| known[*rule].arguments.is_some()) {
+                    Some(function) => Err(format!("{} is a function; call it", known[function].name())),
+                    None => Ok(asked),
+                }
+            }
             None if imports.contains_key(root) => Ok(Vec::new()),
             None => Err(format!(
                 "{root} stands for nothing: no rule, import or variable that gets a value has this name"
@@ -112,21 +123,29 @@ impl<'a> Index<'a> {
     }
 }
 
-/// Variables of a rule that get a value somewhere in it.
+/// Variables of a rule that get a value somewhere in it. Nothing gets one under `not`.
 pub(super) fn locals(rule: &Rule) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for argument in tree::arguments(rule).into_iter().flatten() {
         bind(argument, &mut found);
     }
     bind_selected(tree::head_reference(rule), &mut found);
-    tree::walk(rule, &mut |node| match node {
-        Node::Assign(Expr::AssignExpr { lhs, rhs, .. }) => {
-            bind(lhs, &mut found);
-            bind(rhs, &mut found);
+    tree::walk(rule, &mut |node| {
+        match node {
+            Node::Assign(Expr::AssignExpr { lhs, rhs, op, .. }) => {
+                bind(lhs, &mut found);
+                if *op == AssignOp::Eq {
+                    bind(rhs, &mut found);
+                }
+            }
+            Node::Reference(expr) => bind_selected(expr, &mut found),
+            Node::Statement(statement) => {
+                bind_statement(statement, &mut found);
+                return !matches!(statement.literal, Literal::NotExpr { .. });
+            }
+            Node::Assign(_) | Node::Call(_) | Node::Number(_) | Node::Membership(_) => {}
         }
-        Node::Reference(expr) => bind_selected(expr, &mut found),
-        Node::Statement(statement) => bind_statement(statement, &mut found),
-        Node::Assign(_) | Node::Call(_) | Node::Number(_) => {}
+        true
     });
     found
 }

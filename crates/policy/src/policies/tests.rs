@@ -1,0 +1,146 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::bundle::Files;
+use crate::decision::Verdict;
+use crate::request::{Namespace, Source, User};
+
+fn policies(modules: &[(&str, &str)], data: &Value) -> Result<Policies, LoadError> {
+    let mut files = Files::new();
+    for (name, text) in modules {
+        let text = format!("package {name}\nimport rego.v1\n{text}\n");
+        files
+            .add(&format!("{name}.rego"), text.into_bytes())
+            .expect("it is a file");
+    }
+    files
+        .add("data.json", data.to_string().into_bytes())
+        .expect("it is a file");
+    let bundle = Bundle::open_unverified("tested", files).expect("it is a bundle");
+    Policies::load(&[bundle], Catalogue::builtin())
+}
+
+fn request(object: &Value) -> Request {
+    Request {
+        operation: Operation::Create,
+        dry_run: false,
+        source: Source::Cli,
+        user: None,
+        namespace: Namespace {
+            name: "shop".to_owned(),
+            labels: BTreeMap::from([("intent.example.com/team".to_owned(), "payments".to_owned())]),
+        },
+        object: object.clone(),
+        old: None,
+    }
+}
+
+fn decide(policies: &Policies, request: &Request) -> Decision {
+    let planner = |_: &Value, _: &str| Ok(vec![json!({"kind": "StatefulSet", "none": null})]);
+    policies.evaluate(request, &planner, &[], Timestamp::UNIX_EPOCH)
+}
+
+fn rule(id: &str, condition: &str) -> String {
+    format!(
+        "violations contains v if {{ {condition}; v := {{\"id\": \"{id}\", \"severity\": \"low\", \"action\": \"deny\", \
+         \"path\": \"spec\", \"message\": \"no\"}} }}"
+    )
+}
+
+#[test]
+fn rules_of_all_levels_of_the_namespace_add_up_and_the_level_is_that_of_the_package() {
+    let policies = policies(
+        &[
+            ("database.naming", &rule("naming.x", "true")),
+            ("database.team.payments.naming", &rule("naming.x", "true")),
+            ("database.team.search.naming", &rule("naming.x", "true")),
+            ("database.naming_test", &rule("naming.x", "true")),
+            ("elsewhere.naming", &rule("naming.x", "true")),
+        ],
+        &json!({}),
+    )
+    .expect("they load");
+    let decision = decide(&policies, &request(&json!({})));
+    let levels: Vec<&str> = decision
+        .violations
+        .iter()
+        .map(|violation| violation.level.as_str())
+        .collect();
+    assert_eq!(
+        (decision.verdict, levels),
+        (Verdict::Deny, vec!["global", "team/payments"])
+    );
+}
+
+#[test]
+fn rules_about_users_are_asked_only_where_there_is_one() {
+    let text = rule("who.x", "input.user.name != \"admin\"").replace("violations contains", "user_violations contains");
+    let policies = policies(&[("database.who", &text)], &json!({})).expect("they load");
+    let mut request = request(&json!({}));
+    assert!(decide(&policies, &request).violations.is_empty());
+    request.user = Some(User {
+        name: "eve".to_owned(),
+        ..User::default()
+    });
+    assert_eq!(decide(&policies, &request).verdict, Verdict::Deny);
+}
+
+#[test]
+fn rules_see_defaults_children_and_settings_and_no_nulls() {
+    let seen = "input.object.spec.deletionPolicy == \"Retain\"; not input.object.spec.backupPolicy; \
+                input.children[0] == {\"kind\": \"StatefulSet\"}; not input.object.status; \
+                input.settings.max.cpu == {\"value\": 2000, \"text\": \"2\", \"level\": \"team/payments\"}; \
+                input.levels[1] == {\"kind\": \"team\", \"name\": \"payments\"}";
+    let data = json!({"database": {"team": {"payments": {"settings": {"max": {"cpu": "2"}}}}}});
+    let policies = policies(&[("database.seen", &rule("seen.x", seen))], &data).expect("they load");
+    let object = json!({"spec": {"backupPolicy": null}, "status": {"phase": "x"}});
+    assert_eq!(decide(&policies, &request(&object)).verdict, Verdict::Deny);
+}
+
+#[test]
+fn what_cannot_be_asked_denies_and_says_so() {
+    for (text, words) in [
+        (rule("odd.x", "input.object.a + 1 == 2"), "cannot be asked"),
+        (rule("odd.x", "strings.count(input.object.a, \"\") > 0"), "panic"),
+        (
+            rule("odd.x", "true").replace("\"low\"", "\"awful\""),
+            "says what is no violation",
+        ),
+        (
+            rule("odd.x", "true").replace("\"id\"", "\"level\": \"x\", \"id\""),
+            "says what is no violation",
+        ),
+        ("violations contains 7".to_owned(), "says what is no violation"),
+    ] {
+        let policies = policies(&[("database.odd", &text)], &json!({})).expect("they load");
+        let decision = decide(&policies, &request(&json!({"a": "x"})));
+        assert_eq!(decision.verdict, Verdict::Error, "{text}: {decision:?}");
+        assert!(!decision.verdict.is_allowed());
+        assert!(decision.violations[0].message.contains(words), "{text}: {decision:?}");
+    }
+}
+
+#[test]
+fn a_rule_without_an_end_is_stopped() {
+    let list = "l := [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]\n";
+    let loops: Vec<String> = (0..12).map(|number| format!("some i{number} in l")).collect();
+    let text = format!("{list}{}", rule("odd.x", &loops.join("; ")));
+    let policies = policies(&[("database.odd", &text)], &json!({})).expect("they load");
+    let begun = Instant::now();
+    let decision = decide(&policies, &request(&json!({})));
+    assert_eq!(decision.verdict, Verdict::Error);
+    assert!(decision.violations[0].message.contains("time limit"), "{decision:?}");
+    assert!(begun.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn nothing_to_ask_is_no_policy() {
+    assert!(matches!(policies(&[], &json!({})), Err(LoadError::NoRules { .. })));
+    assert!(matches!(
+        policies(&[("database.lib", "x := 1")], &json!({})),
+        Err(LoadError::NoRules { .. })
+    ));
+    let settings = json!({"database": {"settings": {"max": {"cpu": "much"}}}});
+    let loaded = policies(&[("database.x", &rule("x.x", "true"))], &settings);
+    assert!(matches!(loaded, Err(LoadError::Settings(_))));
+}

@@ -11,13 +11,15 @@ kinds := {"requests": "request", "limits": "limit"}
 
 # Whatever is more than its bound, with both as integers: thousandths of a core, or bytes.
 excess contains {"kind": kind, "resource": resource, "amount": amount, "bound": bound} if {
-	some resource, _ in names
+	norm := data.database.lib.norm
+	some resource in ["cpu", "memory", "storage"]
 	bound := data.database.lib.maximum[resource]
-	is_number(bound.value)
-	some kind, _ in kinds
-	amount := data.database.lib.norm[kind][resource]
+	most := bound.value
+	is_number(most)
+	some kind in ["requests", "limits"]
+	amount := norm[kind][resource]
 	is_number(amount)
-	amount > bound.value
+	amount > most
 }
 
 excess_path(over) := concat(".", ["spec.resources", over.kind, over.resource])

@@ -24,13 +24,13 @@ test_not_read if {
 test_another_is_described if {
 	with_image("image", "quay.io/other:1") == {"security.image-invalid"}
 	with_image("container", "other") == {"security.image-invalid"}
-	with_image("kind", "initContainers") == {"security.image-invalid"}
 }
+
+test_another_kind_is_described if with_image("kind", "initContainers") == {"security.image-invalid"}
 
 test_not_described if {
 	found([fixtures.drop("/norm/images/0/image")]) == {"security.image-invalid"}
 	found([fixtures.drop("/norm/images")]) == {"security.image-invalid"}
-	found([fixtures.put("/norm/images", "text")]) == {"security.image-invalid"}
 }
 
 test_no_image_in_the_pod if {
@@ -52,8 +52,9 @@ refused := {"security.image-registry"}
 test_registry_of_someone_else if {
 	with_image("repository", "docker.io/someone/postgres") == refused
 	with_image("repository", "evil.com/docker.io/library/postgres") == refused
-	with_image("repository", "") == refused
 }
+
+test_registry_of_nothing if with_image("repository", "") == refused
 
 test_registry_that_only_begins_alike if {
 	with_image("repository", "docker.io/library-evil/postgres") == refused
@@ -66,17 +67,17 @@ test_host_that_only_begins_alike if {
 }
 
 test_registry if {
-	every repository in ["docker.io/library/mysql", "quay.io/team/postgres", "quay.io"] {
-		with_image("repository", repository) == set()
-	}
+	with_image("repository", "quay.io/team/postgres") == set()
+	with_image("repository", "quay.io") == set()
 }
 
 # A list that is missing, or is none, allows nothing.
 test_no_registry_list if {
 	found([fixtures.drop("/settings/allow/registries")]) == refused
 	found([fixtures.put("/settings/allow/registries/value", [])]) == refused
-	found([fixtures.put("/settings/allow/registries/value", "docker.io")]) == refused
 }
+
+test_registry_list_that_is_a_text if found([fixtures.put("/settings/allow/registries/value", "docker.io")]) == refused
 
 test_registry_list_of_other_things if {
 	found([fixtures.put("/settings/allow/registries/value", [""])]) == refused
@@ -85,14 +86,15 @@ test_registry_list_of_other_things if {
 
 test_tag if {
 	with_image("tag", "latest") == {"security.image-tag"}
-	with_image("tag", "") == {"security.image-tag"}
 	with_image("tag", "16") == set()
 }
 
 test_no_tag if {
-	with_image("tag", 16) == {"security.image-tag"}
+	with_image("tag", "") == {"security.image-tag"}
 	found([fixtures.drop("/norm/images/1/tag")]) == {"security.image-tag"}
 }
+
+test_tag_that_is_a_number if with_image("tag", 16) == {"security.image-tag"}
 
 # A digest is always the same image, whatever its tag.
 test_digest_in_place_of_a_tag if {

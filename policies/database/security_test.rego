@@ -23,14 +23,16 @@ test_good_is_silent if found([]) == set()
 test_unplanned if {
 	without("/children/1") == {"security.unplanned"}
 	without("/children") == {"security.unplanned"}
-	found([fixtures.put("/children/1/kind", "Deployment")]) == {"security.unplanned"}
 }
 
+test_another_kind_is_not_planned if found([fixtures.put("/children/1/kind", "Deployment")]) == {"security.unplanned"}
+
 test_unreadable if {
-	without(fixtures.in_pod("containers")) == {"security.unreadable"}
 	found([fixtures.put("/children/1/spec", "text")]) == {"security.unplanned", "security.unreadable"}
 	found([fixtures.put(fixtures.pod_path, "text")]) == {"security.unplanned", "security.unreadable"}
 }
+
+test_unreadable_without_containers if without(fixtures.in_pod("containers")) == {"security.unreadable"}
 
 test_unreadable_beside_another if {
 	found([fixtures.put("/children/-", {"kind": "StatefulSet"})]) == {"security.unreadable"}
@@ -39,9 +41,10 @@ test_unreadable_beside_another if {
 
 test_privileged if {
 	with_container("securityContext/privileged", true) == {"security.privileged"}
-	with_container("securityContext/privileged", "yes") == {"security.privileged"}
 	with_container("securityContext/privileged", false) == set()
 }
+
+test_privileged_of_another_type if with_container("securityContext/privileged", "yes") == {"security.privileged"}
 
 test_privileged_beside_the_database if {
 	with_init("securityContext/privileged", true) == {"security.privileged"}
@@ -51,6 +54,9 @@ test_privileged_beside_the_database if {
 test_privilege_escalation if {
 	with_container("securityContext/allowPrivilegeEscalation", true) == {"security.privilege-escalation"}
 	without(fixtures.in_init("securityContext/allowPrivilegeEscalation")) == {"security.privilege-escalation"}
+}
+
+test_privilege_escalation_of_another_type if {
 	with_container("securityContext/allowPrivilegeEscalation", "false") == {"security.privilege-escalation"}
 }
 
@@ -59,6 +65,9 @@ added(capabilities) := with_container("securityContext/capabilities/add", capabi
 test_capability_added if {
 	added(["ALL"]) == {"security.capability-added"}
 	added(["NET_BIND_SERVICE", "SYS_ADMIN"]) == {"security.capability-added"}
+}
+
+test_capability_added_beside_the_database if {
 	with_init("securityContext/capabilities/add", ["NET_ADMIN"]) == {"security.capability-added"}
 }
 
@@ -97,8 +106,9 @@ test_root_by_number_of_the_pod if {
 test_root_by_number_of_a_container if {
 	with_container("securityContext/runAsUser", 0) == root
 	with_init("securityContext/runAsUser", -1) == root
-	with_container("securityContext/runAsUser", 1000) == set()
 }
+
+test_another_user_than_root if with_container("securityContext/runAsUser", 1000) == set()
 
 test_root_by_something_that_is_no_number if {
 	with_pod("securityContext/runAsUser", "999") == root
@@ -120,8 +130,9 @@ root_with(pod, container) := found([
 test_no_root_by_the_pod if {
 	root_with({"runAsUser": 999}, {}) == set()
 	root_with({"runAsNonRoot": true}, {}) == set()
-	root_with({"runAsUser": 999}, {"runAsNonRoot": false}) == set()
 }
+
+test_no_root_by_the_pod_whatever_its_container_says if root_with({"runAsUser": 999}, {"runAsNonRoot": false}) == set()
 
 test_no_root_by_the_container if {
 	root_with({}, {"runAsUser": 999}) == set()
@@ -173,13 +184,16 @@ test_host_port_of_another_form if {
 test_seccomp_of_the_pod if {
 	without(fixtures.in_pod("securityContext/seccompProfile")) == {"security.seccomp"}
 	with_pod("securityContext/seccompProfile/type", "Unconfined") == {"security.seccomp"}
+}
+
+test_seccomp_by_a_profile_of_the_node if {
 	with_pod("securityContext/seccompProfile/type", "Localhost") == set()
+	with_container("securityContext/seccompProfile", {"type": "Localhost"}) == set()
 }
 
 test_seccomp_of_a_container if {
 	with_init("securityContext/seccompProfile", {"type": "Unconfined"}) == {"security.seccomp"}
 	with_container("securityContext/seccompProfile", {"type": 1}) == {"security.seccomp"}
-	with_container("securityContext/seccompProfile", {"type": "Localhost"}) == set()
 }
 
 test_seccomp_of_the_containers_alone if {

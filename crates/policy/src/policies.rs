@@ -4,7 +4,8 @@
 //! denied, so it is not even compiled in. What a policy could do to the process is kept out by [`crate::gate`] before
 //! anything gets here; here the time is bounded, and whatever goes wrong is a refusal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::num::NonZeroU32;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
@@ -79,14 +80,19 @@ pub struct Policies {
     time_limit: Duration,
 }
 
-/// A rule that is asked.
+/// Rules that are asked together, so that what they share is evaluated once: those of a level, with or without a user.
 #[derive(Clone, Debug)]
 struct Entry {
-    /// `data.database.security.violations`
+    /// The rule of [`ASKED`] that gathers what they say.
     path: String,
     level: Level,
     needs_user: bool,
+    /// `data.database.security.violations`, ...
+    rules: Vec<String>,
 }
+
+/// The package of ours, beside those of policies, whose rules gather what policies say: objects from path to violations.
+pub(crate) const ASKED: &str = "database_operator_asked";
 
 /// What a rule says; its level is not for it to say.
 #[derive(Deserialize)]
@@ -181,7 +187,7 @@ impl Policies {
         let input = Rego::from_json_str(input).map_err(|error| error.to_string())?;
         let mut engine = self.engine.clone();
         engine.set_input(input);
-        let mut answers = BTreeMap::new();
+        let mut answers = Vec::new();
         for entry in self
             .entries
             .iter()
@@ -194,14 +200,17 @@ impl Policies {
             let said = engine
                 .eval_rule(entry.path.clone())
                 .map_err(|error| error.to_string())?;
-            answers.insert(entry.path.as_str(), said);
+            answers.push(said);
         }
-        serde_json::to_string(&answers).map_err(|error| error.to_string())
+        match &answers[..] {
+            [answer] => answer.to_json_str().map_err(|error| error.to_string()),
+            _ => Err("there is no rule of the global level".to_owned()),
+        }
     }
 
     /// Paths of the rules that are asked, `data.database.security.violations`.
     pub fn entries(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().map(|entry| entry.path.as_str())
+        self.entries.iter().flat_map(|entry| &entry.rules).map(String::as_str)
     }
 }
 
@@ -282,10 +291,16 @@ impl Question<'_> {
                 limit: self.policies.time_limit.saturating_sub(begun.elapsed()),
                 check_interval: LOOK_EVERY,
             });
-            let said = engine
-                .eval_rule(entry.path.clone())
-                .map_err(|error| format!("{} cannot be asked: {}", entry.path, error.to_string().trim()))?;
-            violations.extend(read(entry, &said)?);
+            let said = engine.eval_rule(entry.path.clone()).map_err(|error| {
+                format!(
+                    "policies of level {} cannot be asked: {}",
+                    entry.level,
+                    error.to_string().trim()
+                )
+            })?;
+            for rule in &entry.rules {
+                violations.extend(read(rule, &entry.level, &said[rule.as_str()])?);
+            }
         }
         Ok(violations)
     }
@@ -348,15 +363,15 @@ fn of_operator(fault: &Fault) -> Violation {
 }
 
 /// Findings of a rule. One that is not what it must be is an error: whoever wrote it meant to refuse something.
-fn read(entry: &Entry, said: &Rego) -> Result<Vec<Violation>, String> {
-    let wrong = |why: &dyn std::fmt::Display| format!("{} says what is no violation: {why}", entry.path);
+fn read(rule: &str, level: &Level, said: &Rego) -> Result<Vec<Violation>, String> {
+    let wrong = |why: &dyn std::fmt::Display| format!("{rule} says what is no violation: {why}");
     let set = said.as_set().map_err(|error| wrong(&error))?;
     let read = |element: &Rego| {
         let element = serde_json::to_value(element).map_err(|error| wrong(&error))?;
         let said: Said = serde_json::from_value(element).map_err(|error| wrong(&error))?;
         Ok(Violation {
             id: said.id,
-            level: entry.level.to_string(),
+            level: level.to_string(),
             severity: said.severity,
             action: said.action,
             path: said.path,
@@ -390,9 +405,9 @@ pub(crate) fn engine_of(bundles: &[Bundle]) -> Result<Engine, LoadError> {
     Ok(engine)
 }
 
-/// The rules to be asked, by the packages that there are.
+/// The rules to be asked, by the packages that there are, gathered by rules of [`ASKED`] which are added.
 fn entries(engine: &mut Engine) -> Result<Vec<Entry>, String> {
-    let mut found = Vec::new();
+    let mut found: BTreeMap<(Level, bool), BTreeSet<String>> = BTreeMap::new();
     for module in engine.get_modules() {
         let package = crate::tree::package(module);
         let Some(level) = level_of(&package) else { continue };
@@ -400,24 +415,33 @@ fn entries(engine: &mut Engine) -> Result<Vec<Entry>, String> {
             if name == ALWAYS || name == WITH_USER {
                 let mut path = vec!["data".to_owned()];
                 path.extend(package.iter().cloned().chain([name.clone()]));
-                found.push(Entry {
-                    path: crate::tree::rule_path(&path),
-                    level: level.clone(),
-                    needs_user: name == WITH_USER,
-                });
+                let rules = found.entry((level.clone(), name == WITH_USER)).or_default();
+                rules.insert(crate::tree::rule_path(&path));
             }
         }
     }
-    found.sort_by(|a, b| a.path.cmp(&b.path));
-    found.dedup_by(|a, b| a.path == b.path);
-    // Prepares it: analyses, and finds what does not fit together. Nothing is asked.
-    if let Some(first) = found.first() {
+    let mut asked = format!("package {ASKED}\nimport rego.v1\n");
+    let mut entries = Vec::new();
+    for (number, ((level, needs_user), rules)) in found.into_iter().enumerate() {
+        let pair = |rule: &String| format!("{}: {rule}", json!(rule));
+        let pairs: Vec<String> = rules.iter().map(pair).collect();
+        let _ = writeln!(asked, "asked_{number} := {{\n{}\n}}", pairs.join(",\n"));
+        entries.push(Entry {
+            path: format!("data.{ASKED}.asked_{number}"),
+            level,
+            needs_user,
+            rules: rules.into_iter().collect(),
+        });
+    }
+    // Prepares it too: analyses, and finds what does not fit together. Nothing is asked.
+    if let Some(first) = entries.first() {
         let path = first.path.as_str().into();
         engine
-            .compile_with_entrypoint(&path)
+            .add_policy(format!("{ASKED}.rego"), asked)
+            .and_then(|_| engine.compile_with_entrypoint(&path))
             .map_err(|error| error.to_string())?;
     }
-    Ok(found)
+    Ok(entries)
 }
 
 /// The level of a package: `database.NAME` is global, `database.KIND.SCOPE.NAME` is of that scope. Tests and whatever is

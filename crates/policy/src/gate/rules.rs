@@ -6,6 +6,7 @@ use regorus::unstable::{BUILTINS, Expr, Module, Ref, Rule};
 use serde_json::Value;
 
 use super::Finding;
+use crate::policies::ASKED;
 use crate::tree::{self, Node};
 
 mod forms;
@@ -101,6 +102,7 @@ pub(super) fn check(modules: &[Ref<Module>], data: &Value) -> Vec<Finding> {
     let index = names::Index::new(&known);
     let mut findings: Vec<Finding> = known.iter().filter_map(|rule| over(rule, data)).collect();
     findings.extend(modules.iter().filter_map(|module| version(module)));
+    findings.extend(modules.iter().filter_map(|module| reserved(module)));
     findings.extend(known.iter().filter_map(entry));
     findings.extend(conflicts(&known));
     findings.extend(modules.iter().flat_map(|module| imported_twice(module)));
@@ -220,6 +222,14 @@ fn version(module: &Module) -> Option<Finding> {
         file: module.package.span.source.get_path().clone(),
         line: module.package.span.line,
         problem: "is not Rego v1; write `import rego.v1`".to_owned(),
+    })
+}
+
+fn reserved(module: &Module) -> Option<Finding> {
+    (tree::package(module).first().map(String::as_str) == Some(ASKED)).then(|| Finding {
+        file: module.package.span.source.get_path().clone(),
+        line: module.package.span.line,
+        problem: format!("the package {ASKED} is the operator's own; call it otherwise"),
     })
 }
 

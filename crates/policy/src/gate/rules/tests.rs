@@ -175,6 +175,21 @@ fn a_package_of_several_files_is_not_asked_for_as_a_whole() {
 }
 
 #[test]
+fn the_package_of_our_own_is_refused() {
+    let found = found(
+        &[(
+            "x.rego",
+            "package database_operator_asked\nimport rego.v1\nasked_0 := {}",
+        )],
+        &json!({}),
+    );
+    assert_eq!(
+        found,
+        ["x.rego:1: the package database_operator_asked is the operator's own; call it otherwise"]
+    );
+}
+
+#[test]
 fn tests_may_do_more() {
     let test = "package database.x_test\nimport rego.v1\ntest_it if { print(1.5); count(input.a) == 1 with input as {\"a\": [1]} }";
     assert_eq!(found(&[("x_test.rego", test)], &json!({})), Vec::<String>::new());

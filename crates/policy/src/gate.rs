@@ -18,7 +18,7 @@ use regorus::Engine;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, Tests};
 use crate::policies::{self, Policies};
 use crate::testing;
 
@@ -61,7 +61,7 @@ pub fn inspect(bundles: &[Bundle]) -> Vec<Finding> {
             problem,
         }]
     };
-    let mut engine = match policies::engine_of(bundles) {
+    let mut engine = match policies::engine_of(bundles, Tests::Include) {
         Ok(engine) => engine,
         Err(error) => return whole(error.to_string()),
     };

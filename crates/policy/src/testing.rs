@@ -13,8 +13,8 @@ use regorus::Value as Rego;
 use regorus::utils::limits::ExecutionTimerConfig;
 use serde::Serialize;
 
-use crate::bundle::Bundle;
-use crate::policies::engine_of;
+use crate::bundle::{Bundle, Tests};
+use crate::policies::{TEST, engine_of};
 use crate::tree;
 
 /// Longest that a test may take.
@@ -107,7 +107,7 @@ pub fn run(bundles: &[Bundle], options: &Options) -> Vec<Tested> {
 
 /// The same, and which lines they reached if `cover`. To be called on a thread with a large stack.
 pub fn run_covered(bundles: &[Bundle], options: &Options, cover: bool) -> (Vec<Tested>, Coverage) {
-    let mut engine = match engine_of(bundles) {
+    let mut engine = match engine_of(bundles, Tests::Include) {
         Ok(engine) => engine,
         Err(error) => return (vec![not_loaded(&error.to_string())], Coverage::default()),
     };
@@ -196,7 +196,7 @@ fn coverage(engine: &regorus::Engine) -> Coverage {
         return Coverage::default();
     };
     let mut coverage = Coverage::default();
-    for file in report.files.iter().filter(|file| !file.path.ends_with("_test.rego")) {
+    for file in report.files.iter().filter(|file| !file.path.ends_with(TEST)) {
         coverage.covered += file.covered.len();
         coverage.lines += file.covered.len() + file.not_covered.len();
         if !file.not_covered.is_empty() {

@@ -6,7 +6,7 @@ use regorus::unstable::{BUILTINS, Expr, Module, Ref, Rule};
 use serde_json::Value;
 
 use super::Finding;
-use crate::policies::ASKED;
+use crate::policies::{ASKED, TEST};
 use crate::tree::{self, Node};
 
 mod forms;
@@ -197,7 +197,7 @@ impl Known<'_> {
 
     /// Tests may do more: nothing asks them but the runner of tests.
     fn is_test(&self) -> bool {
-        self.module.package.span.source.get_path().ends_with("_test.rego")
+        self.module.package.span.source.get_path().ends_with(TEST)
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ::policy::bundle::Bundle;
 use jiff::Timestamp;
-use policy::decision::{Action, Decision, Verdict};
+use policy::decision::{Action, Decision, POLICY_ERROR, Verdict};
 use policy::gate::Finding;
 use policy::gate::child::{self, Limits};
 use policy::policies::Policies;
@@ -114,6 +114,7 @@ fn for_people(decision: &Decision) -> String {
     let mut text = format!("{}\n", decision.verdict);
     for violation in &decision.violations {
         let what = match violation.action {
+            Action::Deny if violation.id == POLICY_ERROR => "error",
             Action::Deny => "denied",
             Action::Warn => "warning",
             Action::Audit => "noted",

@@ -26,12 +26,20 @@ pub(super) enum ReadError {
         why: String,
     },
     /// None or several.
-    #[error("{}: holds {count} documents; give a file with one", path.display())]
+    #[error("{}: holds {count} Databases; give a file with one", path.display())]
     Count {
         /// The file.
         path: PathBuf,
         /// How many.
         count: usize,
+    },
+    /// Neither a folder nor an archive with policies.
+    #[error("{}: is no bundle", path.display())]
+    Bundle {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error>,
     },
     /// Not an exception.
     #[error("{}: is no PolicyException: {why}", path.display())]
@@ -124,14 +132,18 @@ pub(super) fn bundle(path: &Path) -> Result<Bundle, Box<dyn std::error::Error>> 
 
 /// The files of a folder or of an archive.
 pub(super) fn files(path: &Path) -> Result<Files, Box<dyn std::error::Error>> {
+    let unusable = |source: Box<dyn std::error::Error>| ReadError::Bundle {
+        path: path.to_owned(),
+        source,
+    };
     if path.is_dir() {
-        return Ok(folder::read(path)?);
+        return Ok(folder::read(path).map_err(|error| unusable(error.into()))?);
     }
     let archive = fs::read(path).map_err(|source| plan::PlanError::Read {
         path: path.to_owned(),
         source,
     })?;
-    Ok(archive::read(&archive)?)
+    Ok(archive::read(&archive).map_err(|error| unusable(error.into()))?)
 }
 
 fn documents(path: &Path) -> Result<Vec<Value>, Box<dyn std::error::Error>> {
@@ -143,9 +155,12 @@ fn documents(path: &Path) -> Result<Vec<Value>, Box<dyn std::error::Error>> {
     Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
 }
 
-/// The document of a file that holds one.
+/// The Database of a file: its only document, or the only one of that kind.
 fn one(path: &Path) -> Result<Value, Box<dyn std::error::Error>> {
     let mut documents = documents(path)?;
+    if documents.len() > 1 {
+        documents.retain(|document| document["kind"] == api::names::KIND);
+    }
     match (documents.pop(), documents.len()) {
         (Some(document), 0) => Ok(document),
         (last, others) => Err(ReadError::Count {

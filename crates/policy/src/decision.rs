@@ -125,6 +125,9 @@ pub struct Decision {
     pub bundles: BTreeMap<String, BundleRevision>,
 }
 
+/// Level of what the operator itself refuses, whatever policies say.
+pub const OPERATOR: &str = "api";
+
 /// Rule under which a policy that could not be asked is reported.
 pub const POLICY_ERROR: &str = "PolicyError";
 

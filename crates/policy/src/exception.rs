@@ -6,7 +6,7 @@ use jiff::{Timestamp, ToSpan};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::decision::{Action, Excepted, Violation};
+use crate::decision::{Action, Excepted, OPERATOR, Violation};
 
 /// The longest that an exception may hold, in days.
 pub const LONGEST_DAYS: i64 = 90;
@@ -121,7 +121,10 @@ pub(crate) fn apply(
             expires,
             ..
         } = &exception.spec;
-        let named = |violation: &&mut Violation| violation.action == Action::Deny && rules.contains(&violation.id);
+        // What the operator itself refuses is no rule of anybody's.
+        let named = |violation: &&mut Violation| {
+            violation.action == Action::Deny && violation.level != OPERATOR && rules.contains(&violation.id)
+        };
         let name = &exception.metadata.name;
         let mut denied = violations.iter_mut().filter(named).peekable();
         if denied.peek().is_none() {
@@ -216,6 +219,15 @@ mod tests {
             refused
         );
         assert_eq!(outcome(exception(|e| e.spec.rules = vec!["a".to_owned()])), refused);
+    }
+
+    #[test]
+    fn what_the_operator_refuses_has_no_exception() {
+        let mut refused = [violation("a.b")];
+        OPERATOR.clone_into(&mut refused[0].level);
+        let now = "2026-11-28T00:00:00Z".parse().expect("it is a time");
+        let (used, _) = apply(&[exception(|_| ())], &mut refused, ("shop", &json!({})), now);
+        assert_eq!((used.len(), refused[0].action), (0, Action::Deny));
     }
 
     #[test]

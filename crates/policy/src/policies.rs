@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, Tests};
-use crate::decision::{Action, BundleRevision, Decision, Severity, Violation};
+use crate::decision::{Action, BundleRevision, Decision, OPERATOR, Severity, Violation};
 use crate::exception::{self, PolicyException};
 use crate::levels::{Kind, Level, Levels, Place};
 use crate::norm::norm;
@@ -356,7 +356,7 @@ fn normal(object: &Value) -> Value {
 fn of_operator(fault: &Fault) -> Violation {
     Violation {
         id: "api.invalid".to_owned(),
-        level: "api".to_owned(),
+        level: OPERATOR.to_owned(),
         severity: Severity::High,
         action: Action::Deny,
         path: fault.field.clone(),

@@ -1,0 +1,150 @@
+//! Where questions about policies are handed in: the webhook's, a reconcile's.
+//!
+//! Whoever asks knows a Database and who wants it. What else a decision rests on (the namespace's labels, exceptions, the
+//! time) is found here, in one way for all of them.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::decision::Decision;
+use crate::exception::PolicyException;
+use crate::guard::{Answer, Busy, Guard};
+use crate::log::decision_id;
+use crate::request::{Namespace, Operation, Request, Source, User};
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// What is done.
+    pub operation: Operation,
+    /// Whether the API server only tries it.
+    pub dry_run: bool,
+    /// Which part of ours asks.
+    pub source: Source,
+    /// Who wants it; nobody in a reconcile.
+    pub user: Option<User>,
+    /// Name of the namespace.
+    pub namespace: String,
+    /// The Database as it is to be: any JSON.
+    pub object: Value,
+    /// The Database as it was, of an update.
+    pub old: Option<Value>,
+    /// Uid of the admission request.
+    pub request_uid: Option<String>,
+}
+
+/// Labels of a namespace.
+pub type Labels = BTreeMap<String, String>;
+
+/// Why labels are not known, in words.
+pub type Unknown = String;
+
+/// What is pending.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a decision rests on beside the Database.
+pub trait Surroundings: Send + Sync {
+    /// Labels of a namespace.
+    fn labels<'a>(&'a self, namespace: &'a str) -> Pending<'a, Result<Labels, Unknown>>;
+
+    /// All exceptions that there are.
+    fn exceptions(&self) -> Arc<[PolicyException]>;
+
+    /// Is told of each decision. Must not wait.
+    fn decided(&self, decided: &Decided);
+}
+
+/// A decision with what names it.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    /// Its id, under which it is recorded.
+    pub id: Uuid,
+    /// When it was made.
+    pub at: Timestamp,
+    /// Uid of the admission request.
+    pub request_uid: Option<String>,
+    /// Question and answer.
+    pub answer: Answer,
+}
+
+/// Decides, with all that belongs to it.
+#[derive(Clone)]
+pub struct Desk {
+    guard: Guard,
+    surroundings: Arc<dyn Surroundings>,
+    now: fn() -> Timestamp,
+    random: fn() -> [u8; 10],
+}
+
+impl Desk {
+    /// A desk before `guard`.
+    pub fn new(
+        guard: Guard,
+        surroundings: Arc<dyn Surroundings>,
+        (now, random): (fn() -> Timestamp, fn() -> [u8; 10]),
+    ) -> Self {
+        Self {
+            guard,
+            surroundings,
+            now,
+            random,
+        }
+    }
+
+    /// Which policies are in force.
+    pub fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// What decisions rest on.
+    pub fn surroundings(&self) -> &dyn Surroundings {
+        &*self.surroundings
+    }
+
+    /// Decides. A namespace whose labels cannot be read is an error, and so a denial: it may be one of production.
+    pub async fn decide(&self, asked: Asked) -> Result<Decided, Busy> {
+        let labels = self.surroundings.labels(&asked.namespace).await;
+        let unknown = labels.as_ref().err().cloned();
+        let request = Request {
+            operation: asked.operation,
+            dry_run: asked.dry_run,
+            source: asked.source,
+            user: asked.user,
+            namespace: Namespace {
+                name: asked.namespace,
+                labels: labels.unwrap_or_default(),
+            },
+            object: asked.object,
+            old: asked.old,
+        };
+        let now = (self.now)();
+        let answer = match unknown.filter(|_| request.operation != Operation::Delete) {
+            None => self.guard.decide(request, self.surroundings.exceptions(), now).await?,
+            Some(why) => Answer {
+                decision: Decision::failed(format!(
+                    "the labels of namespace {} cannot be read, which choose the policies: {why}",
+                    request.namespace.name
+                )),
+                request,
+                waited: Duration::ZERO,
+                evaluated: Duration::ZERO,
+                generation: self.guard.generation(),
+            },
+        };
+        let decided = Decided {
+            id: decision_id(now, (self.random)()),
+            at: now,
+            request_uid: asked.request_uid,
+            answer,
+        };
+        self.surroundings.decided(&decided);
+        Ok(decided)
+    }
+}

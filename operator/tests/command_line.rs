@@ -125,7 +125,11 @@ fn the_definitions_are_the_generated_ones() {
         .iter()
         .map(|document| document["metadata"]["name"].as_str())
         .collect();
-    let expected = ["databases.intent.example.com", "shardmaps.intent.example.com"];
+    let expected = [
+        "databases.intent.example.com",
+        "policyexceptions.intent.example.com",
+        "shardmaps.intent.example.com",
+    ];
     assert_eq!(names, expected.map(Some));
 }
 

@@ -1,7 +1,7 @@
 //! The `Database` resource, the types of its values, and the names that are fixed for ever.
 //!
 //! Read in this order: [`database`] (the resource as users write it), [`database::status`] (what the operator reports),
-//! [`names`]; then the value types [`quantity`], [`version`], [`schedule`], [`retention`], which are exact and know no
+//! [`exception`] (rules of policy that some may break), [`names`]; then the value types [`quantity`], [`version`], [`schedule`], [`retention`], which are exact and know no
 //! clock; then [`fault`] (how refusals are told), [`rules`] (what the API server refuses) and [`strict`] (reading
 //! manifests without a server).
 //!
@@ -14,6 +14,7 @@ pub use crd::{crd_yaml, crds};
 
 mod crd;
 pub mod database;
+pub mod exception;
 pub mod fault;
 pub mod names;
 pub mod quantity;

@@ -17,6 +17,9 @@ pub const PLURAL: &str = "databases";
 /// Name of the Database's CustomResourceDefinition.
 pub const CRD_NAME: &str = "databases.intent.example.com";
 
+/// Plural name of exceptions from policies, as in request paths.
+pub const EXCEPTIONS_PLURAL: &str = "policyexceptions";
+
 /// Longest name of a Database, in characters. With the longest suffix a StatefulSet's name must stay under 52, or its
 /// pods' labels are too long and it makes none.
 pub const DATABASE_NAME_MAX: usize = 40;

@@ -79,22 +79,25 @@ pub struct Decided {
 pub struct Desk {
     guard: Guard,
     surroundings: Arc<dyn Surroundings>,
-    now: fn() -> Timestamp,
-    random: fn() -> [u8; 10],
+    outside: Outside,
+}
+
+/// Time and randomness.
+#[derive(Clone, Copy, Debug)]
+pub struct Outside {
+    /// The time.
+    pub now: fn() -> Timestamp,
+    /// Random bytes.
+    pub random: fn() -> [u8; 10],
 }
 
 impl Desk {
     /// A desk before `guard`.
-    pub fn new(
-        guard: Guard,
-        surroundings: Arc<dyn Surroundings>,
-        (now, random): (fn() -> Timestamp, fn() -> [u8; 10]),
-    ) -> Self {
+    pub fn new(guard: Guard, surroundings: Arc<dyn Surroundings>, outside: Outside) -> Self {
         Self {
             guard,
             surroundings,
-            now,
-            random,
+            outside,
         }
     }
 
@@ -124,7 +127,7 @@ impl Desk {
             object: asked.object,
             old: asked.old,
         };
-        let now = (self.now)();
+        let now = (self.outside.now)();
         let answer = match unknown.filter(|_| request.operation != Operation::Delete) {
             None => self.guard.decide(request, self.surroundings.exceptions(), now).await?,
             Some(why) => Answer {
@@ -139,7 +142,7 @@ impl Desk {
             },
         };
         let decided = Decided {
-            id: decision_id(now, (self.random)()),
+            id: decision_id(now, (self.outside.random)()),
             at: now,
             request_uid: asked.request_uid,
             answer,

@@ -1,9 +1,8 @@
 //! Exceptions from rules: for some Databases, approved by somebody, with a reason and an end.
 
-use std::collections::BTreeMap;
-
+pub use api::exception::PolicyException;
+use api::exception::PolicyExceptionSpec as Spec;
 use jiff::{Timestamp, ToSpan};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::decision::{Action, Excepted, OPERATOR, Violation};
@@ -11,94 +10,52 @@ use crate::decision::{Action, Excepted, OPERATOR, Violation};
 /// The longest that an exception may hold, in days.
 pub const LONGEST_DAYS: i64 = 90;
 
-/// A PolicyException.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-pub struct PolicyException {
-    /// Name and when it was made.
-    pub metadata: Metadata,
-    /// What it says.
-    pub spec: Spec,
+/// Whom a decision is about.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    pub namespace: &'a str,
+    pub object: &'a Value,
 }
 
-/// What is read of an exception's metadata.
-#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Metadata {
-    /// Name.
-    pub name: String,
-    /// When the API server took it.
-    pub creation_timestamp: Option<Timestamp>,
+/// Why an exception does not hold at the moment `now`, if so.
+pub fn why_not(exception: &PolicyException, now: Timestamp) -> Option<String> {
+    let created = exception.metadata.creation_timestamp.as_ref();
+    let begun = created.map_or(now, |created| created.0);
+    let Spec {
+        rules,
+        selector,
+        reason,
+        approver,
+        expires,
+    } = &exception.spec;
+    let expires = expires.0;
+    let why = if expires <= now {
+        format!("expired at {expires}")
+    } else if begun
+        .checked_add((LONGEST_DAYS * 24).hours())
+        .is_ok_and(|latest| expires > latest)
+    {
+        format!("holds for more than {LONGEST_DAYS} days; make one that ends sooner")
+    } else if rules.is_empty() || selector.namespaces.is_empty() {
+        "names no rule or no namespace".to_owned()
+    } else if reason.trim().is_empty() || approver.trim().is_empty() {
+        "has no reason or no approver".to_owned()
+    } else {
+        return None;
+    };
+    Some(why)
 }
 
-/// What an exception says.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Spec {
-    /// Ids of the rules that are let pass.
-    pub rules: Vec<String>,
-    /// For which Databases.
-    pub selector: Selector,
-    /// Why.
-    pub reason: String,
-    /// Who answers for it.
-    pub approver: String,
-    /// Until when.
-    pub expires: Timestamp,
-}
-
-/// Which Databases an exception is for: all conditions must hold.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Selector {
-    /// Names of namespaces: at least one, so that nothing is excepted everywhere.
-    pub namespaces: Vec<String>,
-    /// Names of Databases; all of them if empty.
-    #[serde(default)]
-    pub databases: Vec<String>,
-    /// Labels of Databases.
-    #[serde(default)]
-    pub match_labels: BTreeMap<String, String>,
-}
-
-impl PolicyException {
-    /// Why it does not hold at the moment `now`, if so.
-    pub fn why_not(&self, now: Timestamp) -> Option<String> {
-        let begun = self.metadata.creation_timestamp.unwrap_or(now);
-        let Spec {
-            rules,
-            selector,
-            reason,
-            approver,
-            expires,
-        } = &self.spec;
-        let why = if *expires <= now {
-            format!("expired at {expires}")
-        } else if begun
-            .checked_add((LONGEST_DAYS * 24).hours())
-            .is_ok_and(|latest| *expires > latest)
-        {
-            format!("holds for more than {LONGEST_DAYS} days; make one that ends sooner")
-        } else if rules.is_empty() || selector.namespaces.is_empty() {
-            "names no rule or no namespace".to_owned()
-        } else if reason.trim().is_empty() || approver.trim().is_empty() {
-            "has no reason or no approver".to_owned()
-        } else {
-            return None;
-        };
-        Some(why)
-    }
-
-    fn is_for(&self, namespace: &str, object: &Value) -> bool {
-        let selector = &self.spec.selector;
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let labels = &object["metadata"]["labels"];
-        selector.namespaces.iter().any(|selected| selected == namespace)
-            && (selector.databases.is_empty() || selector.databases.iter().any(|selected| selected == name))
-            && selector
-                .match_labels
-                .iter()
-                .all(|(key, value)| labels[key].as_str() == Some(value))
-    }
+fn is_for(exception: &PolicyException, subject: Subject) -> bool {
+    let selector = &exception.spec.selector;
+    let name = subject.object["metadata"]["name"].as_str().unwrap_or_default();
+    let labels = &subject.object["metadata"]["labels"];
+    selector.namespaces.iter().any(|selected| selected == subject.namespace)
+        && (selector.databases.is_empty() || selector.databases.iter().any(|selected| selected == name))
+        && selector
+            .match_labels
+            .iter()
+            .all(|(key, value)| labels[key].as_str() == Some(value))
 }
 
 /// Lets those denials pass, with a warning, that a valid exception names. Returns the exceptions that were used, and
@@ -106,14 +63,11 @@ impl PolicyException {
 pub(crate) fn apply(
     exceptions: &[PolicyException],
     violations: &mut [Violation],
-    (namespace, object): (&str, &Value),
+    subject: Subject,
     now: Timestamp,
 ) -> (Vec<Excepted>, Vec<String>) {
     let (mut used, mut said) = (Vec::new(), Vec::new());
-    for exception in exceptions
-        .iter()
-        .filter(|exception| exception.is_for(namespace, object))
-    {
+    for exception in exceptions.iter().filter(|exception| is_for(exception, subject)) {
         let Spec {
             rules,
             reason,
@@ -125,12 +79,12 @@ pub(crate) fn apply(
         let named = |violation: &&mut Violation| {
             violation.action == Action::Deny && violation.level != OPERATOR && rules.contains(&violation.id)
         };
-        let name = &exception.metadata.name;
+        let name = exception.metadata.name.clone().unwrap_or_default();
         let mut denied = violations.iter_mut().filter(named).peekable();
         if denied.peek().is_none() {
             continue;
         }
-        if let Some(why) = exception.why_not(now) {
+        if let Some(why) = why_not(exception, now) {
             said.push(format!("the exception {name} does not hold: it {why}"));
             continue;
         }
@@ -141,7 +95,7 @@ pub(crate) fn apply(
                 rule: violation.id.clone(),
                 reason: reason.clone(),
                 approver: approver.clone(),
-                expires: expires.to_string(),
+                expires: expires.0.to_string(),
             });
         }
     }
@@ -152,10 +106,17 @@ pub(crate) fn apply(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::json;
 
     use super::*;
     use crate::decision::Severity;
+
+    fn at(time: &str) -> Time {
+        Time(time.parse().expect("it is a time"))
+    }
 
     fn violation(id: &str) -> Violation {
         Violation {
@@ -171,6 +132,7 @@ mod tests {
 
     fn exception(change: impl FnOnce(&mut PolicyException)) -> PolicyException {
         let mut exception = serde_json::from_value(json!({
+            "apiVersion": "intent.example.com/v1", "kind": "PolicyException",
             "metadata": {"name": "legacy", "creationTimestamp": "2026-11-01T00:00:00Z"},
             "spec": {"rules": ["a.b"], "selector": {"namespaces": ["shop"]}, "reason": "moves out in January",
                 "approver": "head of platform", "expires": "2026-12-31T00:00:00Z"},
@@ -180,11 +142,18 @@ mod tests {
         exception
     }
 
+    fn shop(object: &Value) -> Subject<'_> {
+        Subject {
+            namespace: "shop",
+            object,
+        }
+    }
+
     fn outcome(exception: PolicyException) -> (Vec<Action>, usize, Vec<String>) {
         let object = json!({"metadata": {"name": "orders", "labels": {"tier": "old"}}});
         let mut violations = [violation("a.b"), violation("a.c")];
         let now = "2026-11-28T00:00:00Z".parse().expect("it is a time");
-        let (used, said) = apply(&[exception], &mut violations, ("shop", &object), now);
+        let (used, said) = apply(&[exception], &mut violations, shop(&object), now);
         (
             violations.iter().map(|violation| violation.action).collect(),
             used.len(),
@@ -226,7 +195,7 @@ mod tests {
         let mut refused = [violation("a.b")];
         OPERATOR.clone_into(&mut refused[0].level);
         let now = "2026-11-28T00:00:00Z".parse().expect("it is a time");
-        let (used, _) = apply(&[exception(|_| ())], &mut refused, ("shop", &json!({})), now);
+        let (used, _) = apply(&[exception(|_| ())], &mut refused, shop(&json!({})), now);
         assert_eq!((used.len(), refused[0].action), (0, Action::Deny));
     }
 
@@ -235,11 +204,11 @@ mod tests {
         type Change = fn(&mut PolicyException);
         let changes: [(Change, &str); 4] = [
             (
-                |e| e.spec.expires = "2026-11-27T00:00:00Z".parse().unwrap(),
+                |e| e.spec.expires = at("2026-11-27T00:00:00Z"),
                 "expired at 2026-11-27T00:00:00Z",
             ),
             (
-                |e| e.spec.expires = "2027-01-31T00:00:00Z".parse().unwrap(),
+                |e| e.spec.expires = at("2027-01-31T00:00:00Z"),
                 "holds for more than 90 days",
             ),
             (|e| e.spec.approver = " ".to_owned(), "has no reason or no approver"),

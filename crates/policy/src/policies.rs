@@ -266,7 +266,10 @@ impl Question<'_> {
     fn decided(&self, exceptions: &[PolicyException]) -> Result<Decision, String> {
         let mut violations = self.violations(&self.request.object)?;
         let mut warnings: Vec<String> = self.place.warning.iter().cloned().collect();
-        let here = (self.request.namespace.name.as_str(), &self.request.object);
+        let here = exception::Subject {
+            namespace: &self.request.namespace.name,
+            object: &self.request.object,
+        };
         let (excepted, said) = exception::apply(exceptions, &mut violations, here, self.now);
         warnings.extend(said);
         self.ratchet(&mut violations, &mut warnings);

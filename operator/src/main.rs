@@ -113,6 +113,7 @@ async fn control(
         replicas: config.statefulset_replicas,
         queue: config.queue(),
         deadline: Duration::from_secs(config.reconcile_seconds.into()),
+        desk: None,
         patience: Duration::from_secs(config.stop_seconds.into()),
     };
     // Where it may create ConfigMaps.
@@ -121,7 +122,14 @@ async fn control(
         let metrics = telemetry.metrics.fleet.clone();
         let looks = fence::layers::follow(client.clone(), namespace.clone(), fleet.clone(), metrics);
         let (client, settings) = (client.clone(), settings.clone());
-        let work = controller::run(client, settings, (fleet, orders), telemetry.clone(), stop.clone());
+        // In a box: it is large, and is moved about.
+        let work = Box::pin(controller::run(
+            client,
+            settings,
+            (fleet, orders),
+            telemetry.clone(),
+            stop.clone(),
+        ));
         async {
             tokio::select! {
                 () = work => {}

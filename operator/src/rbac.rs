@@ -31,6 +31,8 @@ pub(crate) enum Scope {
     Namespaced,
     /// Outside of namespaces: always a `ClusterRole`.
     Cluster,
+    /// The namespaces themselves: always a `ClusterRole`, for no others than those if it is confined.
+    Namespaces,
     /// In the operator's own namespace only: always a Role.
     Own,
 }
@@ -87,12 +89,12 @@ pub(crate) const RULES: &[Rule] = &[
         why: "Patch: the role's label. Delete: a restart. Pods are created by StatefulSets only.",
     },
     Rule {
-        scope: Scope::Namespaced,
+        scope: Scope::Namespaces,
         group: "",
         resources: &["namespaces"],
         names: &[],
-        verbs: &["get"],
-        why: "Whether the namespace is terminating: then finalizers let go and destroy nothing.",
+        verbs: &["get", "list", "watch"],
+        why: "Their labels choose the policies. And whether one is terminating: then finalizers let go and destroy nothing.",
     },
     Rule {
         scope: Scope::Namespaced,
@@ -133,6 +135,14 @@ pub(crate) const RULES: &[Rule] = &[
         names: &["databases.intent.example.com"],
         verbs: &["get"],
         why: "Whether the definition itself is being deleted: then finalizers let go and destroy nothing.",
+    },
+    Rule {
+        scope: Scope::Cluster,
+        group: "intent.example.com",
+        resources: &["policyexceptions"],
+        names: &[],
+        verbs: &["get", "list", "watch"],
+        why: "Which rules of policy some Databases may break. They are never written.",
     },
     Rule {
         scope: Scope::Cluster,
@@ -246,38 +256,50 @@ impl Subject {
 pub(crate) fn manifests(own: &str, namespaces: &[String], subjects: &[Subject]) -> String {
     let mut yaml = String::from("# Printed by `database-operator rbac`. What the operator needs, and no more.\n");
     let everywhere = namespaces.is_empty();
-    grant(&mut yaml, None, subjects, |rule| {
-        rule.scope == Scope::Cluster || everywhere && rule.scope == Scope::Namespaced
-    });
+    let granted = |rule: &Rule| match rule.scope {
+        Scope::Cluster => Some(rule.names.to_vec()),
+        Scope::Namespaces => Some(namespaces.iter().map(String::as_str).collect()),
+        Scope::Namespaced if everywhere => Some(rule.names.to_vec()),
+        Scope::Namespaced | Scope::Own => None,
+    };
+    grant(&mut yaml, None, subjects, granted);
     let mut confined: BTreeSet<&str> = namespaces.iter().map(String::as_str).collect();
     confined.insert(own);
     for namespace in confined {
         let watched = namespaces.iter().any(|watched| watched == namespace);
         grant(&mut yaml, Some(namespace), subjects, |rule| {
-            namespace == own && rule.scope == Scope::Own || watched && rule.scope == Scope::Namespaced
+            let granted = namespace == own && rule.scope == Scope::Own || watched && rule.scope == Scope::Namespaced;
+            granted.then(|| rule.names.to_vec())
         });
     }
     yaml
 }
 
-fn grant(yaml: &mut String, namespace: Option<&str>, subjects: &[Subject], granted: impl Fn(&Rule) -> bool) {
-    role(yaml, namespace, RULES.iter().filter(|rule| granted(rule)));
+/// `granted`: for objects of which names (all, if none) a rule holds, if it does.
+fn grant<'a>(
+    yaml: &mut String,
+    namespace: Option<&str>,
+    subjects: &[Subject],
+    granted: impl Fn(&Rule) -> Option<Vec<&'a str>>,
+) {
+    let rules = RULES.iter().filter_map(|rule| Some((rule, granted(rule)?)));
+    role(yaml, namespace, rules);
     binding(yaml, namespace, subjects);
 }
 
-fn role<'a>(yaml: &mut String, namespace: Option<&str>, rules: impl Iterator<Item = &'a Rule>) {
+fn role<'a>(yaml: &mut String, namespace: Option<&str>, rules: impl Iterator<Item = (&'a Rule, Vec<&'a str>)>) {
     head(
         yaml,
         if namespace.is_some() { "Role" } else { "ClusterRole" },
         namespace,
     );
     line(yaml, "rules:");
-    for rule in rules {
+    for (rule, names) in rules {
         line(yaml, &format!("# {}", rule.why));
         line(yaml, &format!("- apiGroups: {}", list(&[rule.group])));
         line(yaml, &format!("  resources: {}", list(rule.resources)));
-        if !rule.names.is_empty() {
-            line(yaml, &format!("  resourceNames: {}", list(rule.names)));
+        if !names.is_empty() {
+            line(yaml, &format!("  resourceNames: {}", list(&names)));
         }
         line(yaml, &format!("  verbs: {}", list(rule.verbs)));
     }

@@ -74,10 +74,7 @@ pub async fn dereference(
     name: &str,
 ) -> Result<Found, DereferenceError> {
     let latest = latest_revision(children, &database.uid().unwrap_or_default());
-    let is_accepted = match (&database.spec, latest) {
-        (Ok(spec), Some((_, digest))) => digest_of_value(&as_recorded(spec)) == digest,
-        _ => false,
-    };
+    let is_accepted = is_accepted(database, children);
     let before = match latest {
         Some((number, digest)) if !is_accepted => {
             let spec = before.and_then(|before| before.spec.as_ref().ok());
@@ -114,6 +111,17 @@ pub async fn dereference(
         salt,
         spoilt,
     })
+}
+
+/// Whether what is declared now is what was accepted last.
+pub(crate) fn is_accepted(database: &SeenDatabase, children: &Children) -> bool {
+    match (
+        &database.spec,
+        latest_revision(children, &database.uid().unwrap_or_default()),
+    ) {
+        (Ok(spec), Some((_, digest))) => digest_of_value(&as_recorded(spec)) == digest,
+        _ => false,
+    }
 }
 
 async fn accepted_spec(writer: &Writer, name: &str, number: i64) -> Result<DatabaseSpec, DereferenceError> {

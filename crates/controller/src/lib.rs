@@ -20,6 +20,7 @@ use api::database::Phase as Reported;
 use engines::catalogue::Catalogue;
 use fleet::{Fleet, Orders};
 use kube::Client;
+use policy::desk::Desk;
 use telemetry::label::Orphan;
 use telemetry::{Metrics, Outcome, Phase, Telemetry, Verdict};
 use tokio::sync::watch as channel;
@@ -35,6 +36,7 @@ pub mod answers;
 pub mod api_error;
 pub mod apply;
 pub mod arrivals;
+mod audit;
 pub mod contests;
 pub mod credentials;
 pub mod dereference;
@@ -50,15 +52,17 @@ mod reopen;
 pub mod report;
 pub mod requests;
 pub mod restarts;
+pub mod rule;
 pub mod seen;
 pub mod store;
 pub mod strays;
+pub mod surroundings;
 mod terminating;
 pub mod validate;
 pub mod watch;
 
 /// What a run needs to know.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// Namespaces to look at; all, if empty.
     pub namespaces: Vec<String>,
@@ -76,6 +80,8 @@ pub struct Settings {
     pub queue: Limits,
     /// How long a reconcile may take; then it is broken off and tried again.
     pub deadline: Duration,
+    /// Where policies are asked; nothing is asked without.
+    pub desk: Option<Desk>,
     /// How long others get to take over when this replica is to stop.
     pub patience: Duration,
 }
@@ -110,6 +116,7 @@ pub async fn run(
         replicas: settings.replicas,
         restarts: restarts::Restarts::new(settings.max_restarting),
         contests: contests::Contests::default(),
+        desk: settings.desk.clone(),
         reporter: report::Reporter::new(client, &settings.member),
         metrics: telemetry.metrics.clone(),
     });
@@ -127,7 +134,16 @@ pub async fn run(
             settings.deadline,
         ));
     }
-    ownership.obey(orders, stop, settings.patience).await;
+    let audits = async {
+        match &settings.desk {
+            Some(desk) => audit::audit(desk, &sink.store, &queue).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = ownership.obey(orders, stop, settings.patience) => {}
+        () = audits => {}
+    }
     telemetry.health.set_ready(false, "not part of the fleet");
     queue.shutdown();
     while workers.join_next().await.is_some() {}

@@ -16,7 +16,10 @@ use planner::deletion::{self, plan_deletion};
 use planner::kept::without_configuration;
 use planner::plan::{Block, Desired, Observed, Plan, Subject, latest_revision, plan_again};
 use planner::rendered::Rendered;
+use planner::ruling::{Finding, Ruling};
 use planner::status::{Failure, Progress};
+use policy::desk::Desk;
+use policy::guard::Busy;
 use telemetry::{ErrorType, Outcome, Step};
 
 use crate::apply::{Applied, ApplyError, Round, apply};
@@ -28,10 +31,11 @@ use crate::permit::Permit;
 use crate::report::{ReportError, Reporter, report};
 use crate::requests::{ApiError, Writer};
 use crate::restarts::Restarts;
+use crate::rule;
 use crate::seen::SeenDatabase;
 use crate::store::{Entry, Key, Store};
 use crate::terminating;
-use crate::validate::{Verdict, validate};
+use crate::validate::{self, Verdict, validate};
 
 /// How often a plan is made again within one reconcile because a write found something unexpected. The queue goes on
 /// from there.
@@ -64,6 +68,8 @@ pub struct Context {
     pub restarts: Restarts,
     /// The brake on repairs.
     pub contests: Contests,
+    /// Where policies are asked, if they are.
+    pub desk: Option<Desk>,
     /// Publishes events.
     pub reporter: Reporter,
     /// Counts.
@@ -90,6 +96,9 @@ pub enum ReconcileError {
     /// Something could not be read.
     #[error("reading what the Database refers to")]
     Dereference(#[from] DereferenceError),
+    /// Policies could not be asked.
+    #[error("asking policies")]
+    Policies(#[from] Busy),
     /// Whether the namespace or the CRD is going could not be read.
     #[error("reading whether the namespace or the CRD is being deleted")]
     Terminating(#[source] ApiError),
@@ -104,8 +113,10 @@ pub enum ReconcileError {
 impl ReconcileError {
     /// What happens next. No `_`: a new error does not compile until it has an answer.
     pub fn next(&self) -> Next {
-        let Some(api) = self.api() else {
-            return Next::LookAgain(BLOCKED_AGAIN);
+        let api = match (self, self.api()) {
+            (_, Some(api)) => api,
+            (Self::Policies(Busy), None) => return Next::Retry,
+            (_, None) => return Next::LookAgain(BLOCKED_AGAIN),
         };
         match api {
             ApiError::Throttled { after, .. } => Next::LookAgain(*after),
@@ -128,7 +139,11 @@ impl ReconcileError {
 
     /// What it counts as.
     pub fn error_type(&self) -> ErrorType {
-        self.api().map_or(ErrorType::Safety, ApiError::error_type)
+        match (self, self.api()) {
+            (_, Some(api)) => api.error_type(),
+            (Self::Policies(Busy), None) => ErrorType::Transient,
+            (_, None) => ErrorType::Safety,
+        }
     }
 
     /// Whether it ended because the bucket is owned no more. Nothing is wrong then.
@@ -144,7 +159,8 @@ impl ReconcileError {
             | Self::Terminating(error)
             | Self::Report(ReportError::Api(error))
             | Self::Apply(ApplyError::Api(error)) => Some(error),
-            Self::Dereference(DereferenceError::Revision { .. } | DereferenceError::Salt(_))
+            Self::Policies(Busy)
+            | Self::Dereference(DereferenceError::Revision { .. } | DereferenceError::Salt(_))
             | Self::Apply(ApplyError::Credentials(_)) => None,
         }
     }
@@ -153,6 +169,7 @@ impl ReconcileError {
     pub fn step(&self) -> Step {
         match self {
             Self::Meet(_) | Self::Dereference(_) => Step::Dereference,
+            Self::Policies(Busy) => Step::Validate,
             Self::Terminating(_) => Step::Plan,
             Self::Apply(_) => Step::Apply,
             Self::Report(_) => Step::Report,
@@ -196,12 +213,31 @@ async fn converge(
         mut children,
         rendered,
         before,
+        judged,
         ..
     } = entry;
     let found = dereference(writer, &database, before.as_deref(), &children, &subject.name).await?;
     cx.metrics.steps.record(Step::Dereference, Outcome::Done);
-    let verdict = validate(&found, &cx.catalogue);
-    let refused = verdict.refusal().is_some();
+    let mut verdict = validate(&found, &cx.catalogue);
+    let ruling = match &cx.desk {
+        // In a box: it is seldom asked, and every worker would keep room for it.
+        Some(desk) => {
+            Box::pin(rule::ruling(
+                desk,
+                &cx.store,
+                (key, &database),
+                (&found, &verdict),
+                &judged,
+            ))
+            .await?
+        }
+        None => None,
+    };
+    let denied = ruling.as_ref().is_some_and(Ruling::refuses);
+    if denied {
+        verdict = validate::denied(&found, &cx.catalogue);
+    }
+    let refused = denied || verdict.refusal().is_some();
     cx.metrics
         .steps
         .record(Step::Validate, if refused { Outcome::Refused } else { Outcome::Done });
@@ -245,6 +281,7 @@ async fn converge(
     let progress = Progress {
         generation: database.generation(),
         refusal: verdict.refusal(),
+        ruling: ruling.as_ref(),
         desired: desired.as_ref(),
         plan: last.plan.as_ref(),
         children: &children,
@@ -254,6 +291,7 @@ async fn converge(
     };
     let status = planner::status::of(&database.status, &progress, &Time(Timestamp::now()));
     let ready = status.ready();
+    let unasked = ruling.is_some_and(|ruling| ruling.finding == Finding::ErrorOnChange);
     report(cx, writer, key, &database, subject, status.status).await?;
     cx.metrics.steps.record(Step::Report, Outcome::Done);
     if ready {
@@ -263,6 +301,7 @@ async fn converge(
     match last.applied.into_failure().or(spoilt) {
         Some((_, error)) => Err(ReconcileError::Apply(error)),
         None if contested => Ok(Next::LookAgain(Contests::ASK_AGAIN)),
+        None if unasked => Ok(Next::LookAgain(MISSING_AGAIN)),
         None => Ok(look_again(&verdict, last.plan.as_ref(), last.put_off)),
     }
 }

@@ -244,7 +244,6 @@ impl SeenDatabase {
         let annotation = |name: &str| text(metadata, &["annotations", name]);
         let stamped = annotation(names::FENCE_ANNOTATION).and_then(|fence| fence.parse::<Epoch>().ok());
         let reported = status.fence.and_then(|fence| u64::try_from(fence).ok()).map(Epoch);
-        let bucket = text(metadata, &["labels", names::BUCKET_LABEL]);
         Ok(Self {
             fence: stamped.max(reported),
             paused: annotation(names::PAUSED_ANNOTATION) == Some("true"),
@@ -254,7 +253,7 @@ impl SeenDatabase {
                 generation: at(metadata, &["generation"]).as_i64(),
                 deletion_timestamp: Option::deserialize(at(metadata, &["deletionTimestamp"])).map_err(E::custom)?,
                 finalizers: Option::deserialize(at(metadata, &["finalizers"])).map_err(E::custom)?,
-                labels: bucket.map(|bucket| [(names::BUCKET_LABEL.to_owned(), bucket.to_owned())].into()),
+                labels: Option::deserialize(at(metadata, &["labels"])).map_err(E::custom)?,
                 ..identity(object)
             },
         })

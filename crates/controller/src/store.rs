@@ -17,6 +17,7 @@ use planner::rendered::Rendered;
 use sharding::{Bucket, bucket_of};
 
 use crate::answers::Answers;
+use crate::rule::Judged;
 use crate::seen::SeenDatabase;
 
 /// Namespace and name of a Database, and the bucket that follows from them.
@@ -84,6 +85,8 @@ pub struct Entry {
     /// The Database as it was before its spec was changed, until the change is accepted: the spec that was accepted
     /// last, probably.
     pub before: Option<Arc<SeenDatabase>>,
+    /// What policies said last.
+    pub judged: Judged,
     /// Versions at which children went: an answer to an earlier write of ours may arrive after the event of the end,
     /// and must not bring the child back.
     gone: BTreeMap<ChildRef, u64>,
@@ -453,6 +456,11 @@ impl Store {
         self.change(key, |entry| entry.rendered = rendered);
     }
 
+    /// Keeps what policies said.
+    pub fn judged(&self, key: &Key, judged: Judged) {
+        self.change(key, |entry| entry.judged = judged);
+    }
+
     /// The spec of this generation is accepted: unless there is a newer one, no earlier one is asked for any more.
     pub fn accepted(&self, key: &Key, generation: i64) {
         self.change(key, |entry| {
@@ -463,10 +471,17 @@ impl Store {
 
     /// Calls `each` with every Database that is known.
     pub fn for_each(&self, mut each: impl FnMut(&Key, &SeenDatabase)) {
-        for (key, entry) in self.lock().values().flatten() {
+        self.for_each_entry(|key, entry| {
             if let Some(database) = &entry.database {
                 each(key, database);
             }
+        });
+    }
+
+    /// Calls `each` with every entry. It must be quick, and must not call the store.
+    pub fn for_each_entry(&self, mut each: impl FnMut(&Key, &Entry)) {
+        for (key, entry) in self.lock().values().flatten() {
+            each(key, entry);
         }
     }
 }

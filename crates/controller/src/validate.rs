@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::dereference::{Declared, Found};
 use planner::fresh::as_recorded;
 
-/// What the declared spec came to. Only [`validate`] makes one.
+/// What the declared spec came to. Only [`validate`] and [`denied`] make one.
 #[derive(Debug)]
 pub struct Verdict {
     intent: Option<Intent>,
@@ -66,10 +66,6 @@ pub fn validate(found: &Found, catalogue: &Catalogue) -> Verdict {
             only_missing: false,
         }),
     };
-    let refers = |declared: &Declared| {
-        declared.references.config_map != Reference::Absent || declared.references.secret != Reference::Absent
-    };
-    let has_references = found.current.as_ref().is_ok_and(refers) || before.is_some_and(refers);
     match verdict {
         Ok(intent) => {
             let accept = match &found.current {
@@ -80,28 +76,43 @@ pub fn validate(found: &Found, catalogue: &Catalogue) -> Verdict {
                 intent: Some(intent),
                 accept,
                 refusal: None,
-                has_references,
+                has_references: has_references(found),
                 configuration_unknown: false,
             }
         }
-        Err(refusal) => {
-            // What was accepted last is what is declared, if only what it refers to has changed since.
-            let accepted = match &found.current {
-                Ok(current) if found.is_accepted => Some(current),
-                _ => before,
-            };
-            let work_from = |references: &References| {
-                accepted.and_then(|accepted| judge(&accepted.spec, references, catalogue, None).ok())
-            };
-            let whole = accepted.and_then(|accepted| work_from(&accepted.references));
-            let configuration_unknown = whole.is_none();
-            Verdict {
-                intent: whole.or_else(|| work_from(&References::default())),
-                accept: None,
-                refusal: Some(refusal),
-                has_references,
-                configuration_unknown,
-            }
-        }
+        Err(refusal) => fall_back(found, catalogue, Some(refusal)),
     }
+}
+
+/// What is left to work from when policies refuse what [`validate`] would accept. Pure.
+pub fn denied(found: &Found, catalogue: &Catalogue) -> Verdict {
+    fall_back(found, catalogue, None)
+}
+
+/// What was accepted last.
+fn fall_back(found: &Found, catalogue: &Catalogue, refusal: Option<Refusal>) -> Verdict {
+    let before = found.before.as_ref();
+    // It is what is declared, if only what it refers to has changed since.
+    let accepted = match &found.current {
+        Ok(current) if found.is_accepted => Some(current),
+        _ => before,
+    };
+    let work_from =
+        |references: &References| accepted.and_then(|accepted| judge(&accepted.spec, references, catalogue, None).ok());
+    let whole = accepted.and_then(|accepted| work_from(&accepted.references));
+    let configuration_unknown = whole.is_none();
+    Verdict {
+        intent: whole.or_else(|| work_from(&References::default())),
+        accept: None,
+        refusal,
+        has_references: has_references(found),
+        configuration_unknown,
+    }
+}
+
+fn has_references(found: &Found) -> bool {
+    let refers = |declared: &Declared| {
+        declared.references.config_map != Reference::Absent || declared.references.secret != Reference::Absent
+    };
+    found.current.as_ref().is_ok_and(refers) || found.before.as_ref().is_some_and(refers)
 }

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`child`] (what is known of what there is), [`intent`] and [`validate`](mod@validate) (what is
 //! wanted), [`plan`](mod@plan) (what to do about the difference), [`bodies`] (how each child looks), [`deletion`] (the
-//! end), [`status`] (what is reported). [`owned`] decides what counts as a difference at all.
+//! end), [`ruling`] (what policies say) and [`status`] (what is reported). [`owned`] decides what counts as a difference at all.
 //!
 //! Promise: planning and carrying out the plan again reaches an empty plan in a bounded number of rounds and stays
 //! there, whatever the children looked like (`tests/convergence.rs`).
@@ -20,6 +20,7 @@ pub mod marks;
 pub mod owned;
 pub mod plan;
 pub mod rendered;
+pub mod ruling;
 pub mod show;
 pub mod status;
 pub mod validate;

@@ -23,6 +23,7 @@ pub use self::notes::{Note, notes};
 
 use crate::child::{ChildRef, Children, Facts};
 use crate::plan::{Block, Desired, Plan, claim_ref, latest_revision};
+use crate::ruling::Ruling;
 use crate::validate::Refusal;
 
 /// A write that failed.
@@ -43,6 +44,8 @@ pub struct Progress<'a> {
     pub generation: i64,
     /// Why the declared spec is refused, if it is.
     pub refusal: Option<&'a Refusal>,
+    /// What policies say, if they are asked.
+    pub ruling: Option<&'a Ruling>,
     /// What is worked from; `None` if no spec was ever accepted.
     pub desired: Option<&'a Desired>,
     /// The last plan, if one was made.
@@ -55,6 +58,13 @@ pub struct Progress<'a> {
     pub contested: Option<&'a ChildRef>,
     /// Whether the Database is paused.
     pub paused: bool,
+}
+
+impl Progress<'_> {
+    /// Whether what is declared is not accepted.
+    fn refused(&self) -> bool {
+        self.refusal.is_some() || self.ruling.is_some_and(Ruling::refuses)
+    }
 }
 
 /// A status, ready to be compared and written.
@@ -92,7 +102,8 @@ fn says(kind: ConditionType, good: bool, reason: &'static str, message: impl Int
 /// The status after a reconcile.
 pub fn of(previous: &DatabaseStatus, progress: &Progress, now: &Time) -> Reported {
     let members = Members::of(progress);
-    let spec_valid = spec_valid(progress.refusal);
+    let spec_valid = spec_valid(progress);
+    let allowed = progress.ruling.map(allowed);
     let applied = applied(progress);
     let storage = storage(progress);
     let configuration = members.configuration(progress);
@@ -100,8 +111,10 @@ pub fn of(previous: &DatabaseStatus, progress: &Progress, now: &Time) -> Reporte
     let ready = ready(progress, &members, &[&storage, &credentials, &configuration]);
     let is_ready = ready.status == ConditionStatus::True;
 
-    let stuck = [&spec_valid, &applied, &storage, &credentials, &configuration]
+    let stuck = [&spec_valid]
         .into_iter()
+        .chain(&allowed)
+        .chain([&applied, &storage, &credentials, &configuration])
         .find(|says| NEEDS_A_PERSON.contains(&says.reason));
     let stalled = match stuck {
         Some(says) => self::says(ConditionType::Stalled, true, says.reason, says.message.clone()),
@@ -117,6 +130,7 @@ pub fn of(previous: &DatabaseStatus, progress: &Progress, now: &Time) -> Reporte
     let message = stuck.map_or_else(|| ready.message.clone(), |says| says.message.clone());
 
     let mut all = vec![ready, applied, spec_valid, reconciling, stalled];
+    all.extend(allowed);
     if progress.desired.is_some() {
         all.extend([storage, configuration, credentials]);
     }
@@ -147,7 +161,7 @@ pub fn of(previous: &DatabaseStatus, progress: &Progress, now: &Time) -> Reporte
 
     let mut status = DatabaseStatus {
         observed_generation: Some(progress.generation),
-        accepted_generation: if progress.refusal.is_none() && is_recorded(progress) {
+        accepted_generation: if !progress.refused() && is_recorded(progress) {
             Some(progress.generation)
         } else {
             previous.accepted_generation
@@ -238,7 +252,8 @@ pub const RECONCILE_PANICKED: &str = "ReconcilePanicked";
 pub const RECONCILE_TIMED_OUT: &str = "ReconcileTimedOut";
 
 /// Reasons that only a person can end.
-const NEEDS_A_PERSON: [&str; 9] = [
+const NEEDS_A_PERSON: [&str; 10] = [
+    POLICY_DENIED,
     CONTESTED,
     REFUSED,
     MISSING_REFERENCE,
@@ -251,6 +266,8 @@ const NEEDS_A_PERSON: [&str; 9] = [
 ];
 /// The declared spec is refused.
 pub const REFUSED: &str = "Refused";
+/// Policies refuse the change.
+pub const POLICY_DENIED: &str = "PolicyDenied";
 /// Something that the spec refers to does not exist.
 pub const MISSING_REFERENCE: &str = "ReferenceMissing";
 /// An object of a child's name belongs to somebody else.
@@ -272,8 +289,18 @@ pub const CONTESTED: &str = "Contested";
 /// The API server refuses a child.
 pub const REJECTED: &str = "RejectedByServer";
 
-fn spec_valid(refusal: Option<&Refusal>) -> Says {
-    match refusal {
+fn allowed(ruling: &Ruling) -> Says {
+    Says {
+        kind: ConditionType::PolicyAllowed,
+        status: ruling.finding.status(),
+        reason: ruling.finding.reason(),
+        message: ruling.message.clone(),
+    }
+}
+
+fn spec_valid(progress: &Progress) -> Says {
+    match progress.refusal {
+        None if progress.refused() => says(ConditionType::SpecValid, true, "Valid", "every check passed"),
         None => says(ConditionType::SpecValid, true, "Accepted", "every check passed"),
         Some(refusal) => {
             let faults: Vec<String> = refusal.faults.iter().map(ToString::to_string).collect();
@@ -312,7 +339,7 @@ fn applied(progress: &Progress) -> Says {
                 progress.contested.map(ToString::to_string).unwrap_or_default()
             ),
         ),
-        (None, None) if progress.refusal.is_some() && progress.desired.is_some() => no(
+        (None, None) if progress.refused() && progress.desired.is_some() => no(
             "PreviousSpecApplied",
             "the spec accepted before is kept in force".to_owned(),
         ),
@@ -471,7 +498,7 @@ fn is_recorded(progress: &Progress) -> bool {
 /// Longest message, in characters; a column of `kubectl get` and an event have no room for more.
 const MESSAGE_MAX: usize = 1000;
 
-fn shortened(message: &str) -> String {
+pub(crate) fn shortened(message: &str) -> String {
     if message.chars().count() <= MESSAGE_MAX {
         return message.to_owned();
     }

@@ -120,6 +120,7 @@ fn reported(outcome: &Outcome) -> (DatabaseStatus, Value) {
     let progress = Progress {
         generation: 1,
         refusal: None,
+        ruling: None,
         desired: outcome.desired.as_ref(),
         plan: outcome.plan.as_ref(),
         children: &outcome.children,

@@ -57,6 +57,9 @@ pub trait Surroundings: Send + Sync {
     /// All exceptions that there are.
     fn exceptions(&self) -> Arc<[PolicyException]>;
 
+    /// A digest of what is known of both for this namespace: while it stays, decisions do.
+    fn basis(&self, namespace: &str) -> u64;
+
     /// Is told of each decision. Must not wait.
     fn decided(&self, decided: &Decided);
 }

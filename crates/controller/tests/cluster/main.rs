@@ -13,6 +13,7 @@
 //! | `errors.rs` | what the API server can answer, and which class of error it is |
 //! | `isolation.rs` | faults that must not spread: defects, an overloaded API server |
 //! | `counts.rs` | how many requests things cost |
+//! | `policies.rs` | what policies refuse in a reconcile, and what goes on |
 //! | `refused.rs` | what is refused, and how it is told |
 //! | `secrets.rs` | that no secret is anywhere but in Secrets |
 //! | `upgrade.rs` | a newer operator beside running pods |
@@ -25,6 +26,7 @@ mod errors;
 mod isolation;
 mod lifecycle;
 mod pods;
+mod policies;
 mod refused;
 mod secrets;
 mod support;

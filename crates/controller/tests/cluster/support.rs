@@ -327,6 +327,7 @@ impl Bed {
             replicas: 0,
             queue: workqueue::Limits::default(),
             deadline: Duration::from_mins(1),
+            desk: None,
             patience: Duration::from_secs(30),
         };
         change(&mut settings);

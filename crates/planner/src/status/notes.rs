@@ -3,8 +3,8 @@
 use api::database::status::{ConditionStatus, ConditionType, DatabaseStatus};
 
 use super::{
-    ENGINE_REFUSES, FOREIGN_VOLUME, NAME_TAKEN, RECONCILE_PANICKED, RECONCILE_TIMED_OUT, RESTART_PENDING,
-    VOLUME_LEAVING,
+    ENGINE_REFUSES, FOREIGN_VOLUME, NAME_TAKEN, POLICY_DENIED, RECONCILE_PANICKED, RECONCILE_TIMED_OUT,
+    RESTART_PENDING, VOLUME_LEAVING,
 };
 
 /// Something worth an event.
@@ -45,6 +45,11 @@ pub fn notes(previous: &DatabaseStatus, next: &DatabaseStatus) -> Vec<Note> {
             ConditionType::Applied if !holds && condition.reason == NAME_TAKEN => Some((true, NAME_TAKEN, "Apply")),
             ConditionType::SpecValid if !holds => Some((true, "SpecRefused", "Validate")),
             ConditionType::SpecValid if failed => Some((false, "SpecAccepted", "Validate")),
+            ConditionType::PolicyAllowed if condition.reason == POLICY_DENIED => {
+                Some((true, POLICY_DENIED, "Validate"))
+            }
+            ConditionType::PolicyAllowed if !holds => Some((true, "PolicyViolated", "Validate")),
+            ConditionType::PolicyAllowed if failed => Some((false, "PolicyAllowed", "Validate")),
             ConditionType::StorageReady if !holds && condition.reason == FOREIGN_VOLUME => {
                 Some((true, FOREIGN_VOLUME, "Mount"))
             }

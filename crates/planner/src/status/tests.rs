@@ -19,6 +19,7 @@ fn at(second: i64) -> Time {
 struct Scene {
     previous: DatabaseStatus,
     refusal: Option<Refusal>,
+    ruling: Option<Ruling>,
     desired: Option<Desired>,
     children: Children,
     failure: Option<Failure>,
@@ -32,6 +33,7 @@ impl Scene {
         Self {
             previous: DatabaseStatus::default(),
             refusal: None,
+            ruling: None,
             children: settled(&desired),
             desired: Some(desired),
             failure: None,
@@ -53,6 +55,7 @@ impl Scene {
         let progress = Progress {
             generation,
             refusal: self.refusal.as_ref(),
+            ruling: self.ruling.as_ref(),
             desired: self.desired.as_ref(),
             plan: plan.as_ref(),
             children: &self.children,
@@ -422,4 +425,62 @@ fn a_long_message_is_cut() {
     let message = scene.status().message.expect("it has one");
     assert_eq!(message.chars().count(), MESSAGE_MAX);
     assert!(message.ends_with('…'));
+}
+
+#[test]
+fn what_policies_say_is_told_and_a_refused_change_is_not_accepted() {
+    use crate::ruling::Finding;
+    let mut scene = Scene::new(Engine::Postgresql);
+    scene.ruling = Some(Ruling::new(Finding::Allowed, "nothing speaks against it"));
+    scene.previous = scene.reported(3, 0).status;
+    assert_eq!(complaints(&scene.previous), [""; 0]);
+    assert_eq!(Ruling::recorded(&scene.previous, 3), scene.ruling);
+    assert_eq!(Ruling::recorded(&scene.previous, 4), None, "that one was never judged");
+
+    let expected = [
+        (
+            Finding::Denied,
+            vec![
+                "Applied=False PreviousSpecApplied",
+                "PolicyAllowed=False PolicyDenied",
+                "Stalled=True PolicyDenied",
+            ],
+            Some(3),
+        ),
+        (
+            Finding::ErrorOnChange,
+            vec!["Applied=False PreviousSpecApplied", "PolicyAllowed=False PolicyError"],
+            Some(3),
+        ),
+        (
+            Finding::AcceptedBefore,
+            vec!["PolicyAllowed=False AcceptedBefore"],
+            Some(4),
+        ),
+        (Finding::Unjudged, vec!["PolicyAllowed=Unknown NotJudged"], Some(4)),
+    ];
+    for (finding, told, accepted) in expected {
+        scene.ruling = Some(Ruling::new(finding, "spec.resources.requests.cpu: 16 is above 8"));
+        let status = scene.reported(4, 1).status;
+        assert_eq!(complaints(&status), told, "{finding:?}");
+        assert_eq!(status.accepted_generation, accepted, "{finding:?}");
+        assert_eq!(status.phase, Some(Phase::Ready), "what runs goes on: {finding:?}");
+        assert_eq!(Ruling::recorded(&status, 4), scene.ruling);
+        let events = notes(&scene.previous, &status);
+        let reasons: Vec<_> = events.iter().map(|note| (note.warning, note.reason)).collect();
+        let reason = if finding == Finding::Denied {
+            "PolicyDenied"
+        } else {
+            "PolicyViolated"
+        };
+        assert!(reasons.contains(&(true, reason)), "{finding:?}: {reasons:?}");
+    }
+}
+
+#[test]
+fn a_long_ruling_reads_back_as_it_was() {
+    use crate::ruling::Finding;
+    let mut scene = Scene::new(Engine::Redis);
+    scene.ruling = Some(Ruling::new(Finding::AcceptedBefore, &"long ".repeat(1000)));
+    assert_eq!(Ruling::recorded(&scene.status(), 3), scene.ruling);
 }

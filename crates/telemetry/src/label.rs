@@ -103,6 +103,46 @@ label! {
 }
 
 label! {
+    /// Who asks policies.
+    PolicySource {
+        /// The API server.
+        Admission = "admission",
+        /// A reconcile, before it accepts a change.
+        Reconcile = "reconcile",
+        /// A look at what was accepted.
+        Audit = "audit",
+        /// The command line.
+        Cli = "cli",
+    }
+}
+
+label! {
+    /// What policies say.
+    PolicyVerdict {
+        /// Nothing speaks against it.
+        Allow = "allow",
+        /// Allowed, with words.
+        Warn = "warn",
+        /// Refused by rules.
+        Deny = "deny",
+        /// They could not be asked; refused too.
+        Error = "error",
+    }
+}
+
+label! {
+    /// Why a decision is not in the store of the log.
+    LogDrop {
+        /// The store is slower than decisions come.
+        QueueFull = "queue_full",
+        /// It is too large.
+        TooLarge = "too_large",
+        /// The store fails.
+        StoreError = "store_error",
+    }
+}
+
+label! {
     /// Why a reconcile did not come to its end.
     BrokenOff {
         /// It panicked.
@@ -332,6 +372,9 @@ mod tests {
         check::<Action>();
         check::<WriteOutcome>();
         check::<Phase>();
+        check::<PolicySource>();
+        check::<PolicyVerdict>();
+        check::<LogDrop>();
         check::<BucketWork>();
         check::<MapRefusal>();
         check::<Renewal>();

@@ -1,6 +1,7 @@
 //! Every series that the operator exports.
 
 mod fleet;
+mod policy;
 mod queue;
 mod series;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 use prometheus::{IntGauge, Opts, Registry, TextEncoder};
 
 pub use fleet::FleetMetrics;
+pub use policy::PolicyMetrics;
 pub use queue::QueueMetrics;
 pub use series::{Counters, Gauges, Histograms, Tally};
 
@@ -40,6 +42,8 @@ pub struct Metrics {
     pub queue: QueueMetrics,
     /// This replica as a member of the fleet.
     pub fleet: FleetMetrics,
+    /// What policies are asked, and say.
+    pub policy: PolicyMetrics,
     /// Reconciles that did not come to their end, by why.
     pub broken_off: Tally<BrokenOff>,
     /// Requests to the API server, Leases and watches too, under client-go's name.
@@ -127,6 +131,7 @@ impl Metrics {
         )?;
         let queue = QueueMetrics::register(&registry, "database", &DURATION_BUCKETS_SECONDS)?;
         let fleet = FleetMetrics::register(&registry)?;
+        let policy = PolicyMetrics::register(&registry)?;
         let before_scrape = Arc::default();
         Ok(Self {
             steps,
@@ -135,6 +140,7 @@ impl Metrics {
             phases,
             queue,
             fleet,
+            policy,
             broken_off,
             requests,
             reconciliations,

@@ -271,6 +271,11 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         "renewDeadlineSeconds": 10,
         "retryPeriodSeconds": 2,
         "stopSeconds": 25,
+        "policies": [],
+        "policyKeys": [],
+        "policyThreads": 2,
+        "decisionLogDays": 7,
+        "decisionLogMebibytes": 1024,
         "statefulsetReplicas": 1,
     });
     assert_eq!(config, expected);

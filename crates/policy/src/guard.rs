@@ -162,3 +162,6 @@ fn answer_all(questions: &Mutex<Receiver<Question>>, active: &RwLock<Active>, pl
         }));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,14 @@ fn all(tag: u16) -> Options {
         renew_deadline_seconds: Some(10 + tag),
         retry_period_seconds: Some(tag),
         stop_seconds: Some(tag),
+        policies: Some(vec![format!("policies-{tag}")]),
+        policy_keys: Some(vec![format!("key-{tag}").into()]),
+        policy_threads: Some(usize::from(tag)),
+        https_address: Some(([127, 0, 0, 1], 100 + tag).into()),
+        certificates: Some(format!("certificates-{tag}").into()),
+        decision_log: Some(format!("decisions-{tag}").into()),
+        decision_log_days: Some(10 + tag),
+        decision_log_mebibytes: Some(100 + u32::from(tag)),
         statefulset_replicas: Some(u32::from(tag % 2)),
     }
 }
@@ -59,6 +67,14 @@ fn defaults_are_as_documented() {
         weight_file: None,
         timings: Timings::DEFAULT,
         stop_seconds: 25,
+        policies: vec![],
+        policy_keys: vec![],
+        policy_threads: 2,
+        https_address: None,
+        certificates: None,
+        decision_log: None,
+        decision_log_days: 7,
+        decision_log_mebibytes: 1024,
         statefulset_replicas: 1,
     };
     assert_eq!(config, expected);
@@ -121,6 +137,14 @@ leaseSeconds: 21
 renewDeadlineSeconds: 11
 retryPeriodSeconds: 1
 stopSeconds: 1
+policies: [policies-1]
+policyKeys: [key-1]
+policyThreads: 1
+httpsAddress: 127.0.0.1:101
+certificates: certificates-1
+decisionLog: decisions-1
+decisionLogDays: 11
+decisionLogMebibytes: 101
 statefulsetReplicas: 1
 ";
     assert_eq!(Options::parse(text), Ok(all(1)));
@@ -165,6 +189,12 @@ fn all_faults_are_told_at_once() {
         shards: Some(0),
         weight: Some(10_001),
         renew_deadline_seconds: Some(14),
+        policy_keys: Some(vec!["key.pem".into()]),
+        policy_threads: Some(0),
+        certificates: Some("/certificates".into()),
+        decision_log: Some("decisions.db".into()),
+        decision_log_days: Some(0),
+        decision_log_mebibytes: Some(1),
         statefulset_replicas: Some(3),
         ..Options::default()
     };
@@ -188,6 +218,12 @@ fn all_faults_are_told_at_once() {
             "maxRestartingDatabases",
             "shards",
             "weight",
+            "policyThreads",
+            "decisionLogDays",
+            "decisionLogMebibytes",
+            "policyKeys",
+            "decisionLog",
+            "certificates",
             "statefulsetReplicas",
             "leaseSeconds, renewDeadlineSeconds, retryPeriodSeconds"
         ]

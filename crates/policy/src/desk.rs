@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::decision::Decision;
 use crate::exception::PolicyException;
 use crate::guard::{Answer, Busy, Guard};
-use crate::log::decision_id;
+use crate::log::{self, Masked, decision_id, mask};
 use crate::request::{Namespace, Operation, Request, Source, User};
 
 /// What is asked.
@@ -73,8 +73,25 @@ pub struct Decided {
     pub at: Timestamp,
     /// Uid of the admission request.
     pub request_uid: Option<String>,
-    /// Question and answer.
+    /// Question and answer. What the decision says holds no secret, whatever a rule quotes: it goes into answers and statuses.
     pub answer: Answer,
+    /// Its record.
+    pub record: Masked,
+}
+
+impl Decided {
+    fn of(id: Uuid, at: Timestamp, request_uid: Option<String>, mut answer: Answer, replica: &str) -> Self {
+        let record = mask(log::of(id, at, request_uid.as_deref(), &answer, replica));
+        answer.decision.violations.clone_from(&record.record().violations);
+        answer.decision.warnings.clone_from(&record.record().warnings);
+        Self {
+            id,
+            at,
+            request_uid,
+            answer,
+            record,
+        }
+    }
 }
 
 /// Decides, with all that belongs to it.
@@ -83,6 +100,7 @@ pub struct Desk {
     guard: Guard,
     surroundings: Arc<dyn Surroundings>,
     outside: Outside,
+    replica: Arc<str>,
 }
 
 /// Time and randomness.
@@ -95,12 +113,13 @@ pub struct Outside {
 }
 
 impl Desk {
-    /// A desk before `guard`.
-    pub fn new(guard: Guard, surroundings: Arc<dyn Surroundings>, outside: Outside) -> Self {
+    /// A desk before `guard`, of the replica of this name.
+    pub fn new(guard: Guard, surroundings: Arc<dyn Surroundings>, outside: Outside, replica: &str) -> Self {
         Self {
             guard,
             surroundings,
             outside,
+            replica: replica.into(),
         }
     }
 
@@ -144,13 +163,12 @@ impl Desk {
                 generation: self.guard.generation(),
             },
         };
-        let decided = Decided {
-            id: decision_id(now, (self.outside.random)()),
-            at: now,
-            request_uid: asked.request_uid,
-            answer,
-        };
+        let id = decision_id(now, (self.outside.random)());
+        let decided = Decided::of(id, now, asked.request_uid, answer, &self.replica);
         self.surroundings.decided(&decided);
         Ok(decided)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,7 @@ pub mod mask;
 
 mod counts;
 mod cursor;
+mod decided;
 mod filter;
 mod handle;
 mod keys;
@@ -36,6 +37,7 @@ mod store;
 pub use chain::Head;
 pub use counts::{Counts, DropReason};
 pub use cursor::{Cursor, CursorError};
+pub use decided::of;
 pub use filter::{Filter, MAX_LIMIT};
 pub use handle::{Log, StartError};
 pub use mask::{Masked, mask};

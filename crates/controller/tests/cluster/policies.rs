@@ -101,7 +101,7 @@ fn asking(bed: &Bed) -> Asking {
         now: Timestamp::now,
         random: || [7; 10],
     };
-    let desk = Desk::new(guard.clone(), around.clone(), outside);
+    let desk = Desk::new(guard.clone(), around.clone(), outside, "test");
     let namespace = bed.namespace.clone();
     let follows = tokio::spawn(async move { around.follow(&[namespace]).await });
     let operator = bed.operator_as(client(), |settings| settings.desk = Some(desk));

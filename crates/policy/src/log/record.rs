@@ -107,7 +107,7 @@ pub struct Resource {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Metrics {
-    /// Making the input.
+    /// Making the input; 0 where that is counted with the evaluation.
     pub normalise_ns: u64,
     /// Evaluating the policies.
     pub eval_ns: u64,

@@ -3,6 +3,8 @@
 mod bench;
 mod bundle;
 mod read;
+#[expect(dead_code, reason = "`run` is to use it")]
+pub(crate) mod source;
 mod test;
 
 use std::fmt::Write as _;
@@ -14,7 +16,7 @@ use ::policy::bundle::Bundle;
 use jiff::Timestamp;
 use policy::decision::{Action, Decision, POLICY_ERROR, Verdict};
 use policy::gate::Finding;
-use policy::gate::child::{self, Limits};
+use policy::gate::child::{self, GateError, Limits};
 use policy::policies::Policies;
 use policy::stack;
 
@@ -42,9 +44,20 @@ pub(crate) fn run(command: PolicyCommand) -> Done {
 /// Longest that a decision may take here, where no API server waits.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Why it is not known what speaks against policies.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GateFailure {
+    /// This program is not where it was started from.
+    #[error("the program that checks policies, which is this one, cannot be found")]
+    Program(#[source] io::Error),
+    /// The child failed.
+    #[error(transparent)]
+    Child(#[from] GateError),
+}
+
 /// What speaks against these bundles, found by this program in a process of its own.
-fn gate(bundles: &[Bundle]) -> Result<Vec<Finding>, Box<dyn std::error::Error>> {
-    let mut command = Command::new(std::env::current_exe()?);
+pub(crate) fn gate(bundles: &[Bundle]) -> Result<Vec<Finding>, GateFailure> {
+    let mut command = Command::new(std::env::current_exe().map_err(GateFailure::Program)?);
     command.args(["policy", "gate"]);
     Ok(child::check(command, bundles, Limits::default())?)
 }

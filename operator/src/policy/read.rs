@@ -1,11 +1,12 @@
 //! What is read for a question: policies, Databases, exceptions.
 
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use api::fault::Fault;
 use engines::catalogue::Catalogue;
-use policy::bundle::{Bundle, Files, OpenError, archive, folder};
+use policy::bundle::{Bundle, Files, MAX_UNPACKED_BYTES, OpenError, archive, folder};
 use policy::exception::PolicyException;
 use policy::request::{Namespace, Operation, Planner, Request, Source, User};
 use serde_json::Value;
@@ -16,7 +17,15 @@ use crate::plan;
 
 /// Why a file is not what it must be.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReadError {
+pub(crate) enum ReadError {
+    /// Not there, or not readable.
+    #[error("{}: cannot be read", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// Not YAML.
     #[error("{}: cannot be read as YAML: {why}", path.display())]
     Yaml {
@@ -39,7 +48,7 @@ pub(super) enum ReadError {
         /// The file or folder.
         path: PathBuf,
         /// Why.
-        source: Box<dyn std::error::Error>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Not an exception.
     #[error("{}: is no PolicyException: {why}", path.display())]
@@ -121,29 +130,37 @@ pub(super) fn bundles(paths: &[PathBuf]) -> Result<Vec<Bundle>, Box<dyn std::err
 
 /// One of them.
 pub(super) fn bundle(path: &Path) -> Result<Bundle, Box<dyn std::error::Error>> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let name = name.strip_suffix(".tar.gz").unwrap_or(&name);
-    let opened = Bundle::open_unverified(name, files(path)?);
+    let opened = Bundle::open_unverified(&name(path), files(path)?);
     Ok(opened.map_err(|source| OpenError::Content {
         bundle: path.display().to_string(),
         source,
     })?)
 }
 
+/// The name of the bundle at that path. Empty, if the path has none.
+pub(super) fn name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_suffix(".tar.gz").unwrap_or(&name).to_owned()
+}
+
 /// The files of a folder or of an archive.
-pub(super) fn files(path: &Path) -> Result<Files, Box<dyn std::error::Error>> {
-    let unusable = |source: Box<dyn std::error::Error>| ReadError::Bundle {
+pub(super) fn files(path: &Path) -> Result<Files, ReadError> {
+    let unusable = |source: Box<dyn std::error::Error + Send + Sync>| ReadError::Bundle {
         path: path.to_owned(),
         source,
     };
     if path.is_dir() {
-        return Ok(folder::read(path).map_err(|error| unusable(error.into()))?);
+        return folder::read(path).map_err(|error| unusable(error.into()));
     }
-    let archive = fs::read(path).map_err(|source| plan::PlanError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(archive::read(&archive).map_err(|error| unusable(error.into()))?)
+    // Packed it is not larger than unpacked: what goes on after that is cut off, and so no archive.
+    let mut packed = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_UNPACKED_BYTES as u64).read_to_end(&mut packed))
+        .map_err(|source| ReadError::File {
+            path: path.to_owned(),
+            source,
+        })?;
+    archive::read(&packed).map_err(|error| unusable(error.into()))
 }
 
 fn documents(path: &Path) -> Result<Vec<Value>, Box<dyn std::error::Error>> {

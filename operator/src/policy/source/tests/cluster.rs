@@ -83,6 +83,7 @@ async fn inside(kubeconfig: &std::path::Path) {
     bed.an_older_one_is_refused_also_after_a_restart().await;
     bed.what_is_signed_may_go_back().await;
     bed.replicas_agree().await;
+    bed.of_two_at_once_the_newer_one_is_remembered().await;
     bed.several_config_maps_are_one_bundle().await;
     bed.a_state_that_was_edited_stops_nothing_that_is_in_force().await;
     bed.no_answer_is_a_mix().await;
@@ -338,6 +339,24 @@ impl Bed {
         self.source("shared", &Version::new("6").sequence(6)).await;
         one.look().await;
         assert_eq!(self.remembered("shared").await.expect("remembered").highest, Some(6));
+    }
+
+    /// The one with the older bundle may be overtaken after it was admitted, while the gate is asked.
+    async fn of_two_at_once_the_newer_one_is_remembered(&self) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let roots = ["x", "y"].map(|parent| folder.path().join(parent).join("raced"));
+        let start = |at: usize| following(&[roots[at].to_str().expect("UTF-8")], self.operator.clone());
+        let ((mut one, _, _first), (mut two, status, _second)) = (start(0), start(1));
+        for round in 1..13_u64 {
+            let sequences = [2 * round, 2 * round + 1];
+            for (root, sequence) in roots.iter().zip(sequences) {
+                Version::new(&sequence.to_string()).sequence(sequence).write_to(root);
+            }
+            tokio::join!(one.look(), two.look());
+            let remembered = self.remembered("raced").await.expect("remembered");
+            assert_eq!(remembered.sequence, Some(sequences[1]));
+            assert_eq!(status.borrow().failures, BTreeMap::new());
+        }
     }
 
     async fn several_config_maps_are_one_bundle(&self) {

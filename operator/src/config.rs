@@ -18,6 +18,7 @@ use sharding::timing::{Millis, TimingError, Timings};
 use workqueue::{Limits, RetryRate};
 
 use crate::names;
+use crate::policy::source::Source;
 
 mod options;
 
@@ -289,6 +290,9 @@ impl Config {
 
     fn faults_about_policies(&self) -> Vec<String> {
         let mut faults = Vec::new();
+        if let Err(error) = Source::parse_all(&self.policies) {
+            faults.push(format!("policies: {error}"));
+        }
         faults.extend(out_of_range("policyThreads", self.policy_threads, POLICY_THREADS));
         faults.extend(out_of_range(
             "decisionLogDays",

@@ -6,6 +6,7 @@
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+mod asking;
 mod catalogue;
 mod command;
 mod config;
@@ -35,12 +36,13 @@ use serde::Serialize;
 use telemetry::Telemetry;
 use tokio::sync::watch;
 
+use asking::Asking;
 use command::{
     Cluster, Command, CommandLine, DrainArguments, ExplainArguments, FleetCommand, FleetOutput, PlanArguments,
     PlanOutput, RunArguments, SimulateArguments, StatusArguments, VersionOutput,
 };
 use config::Config;
-use member::MemberError;
+use run::RunError;
 
 /// Exit code for an error. The others are 0, done or allowed, and 1, refused by a rule.
 const ERROR: u8 = 2;
@@ -103,7 +105,12 @@ async fn control(
     catalogue: Catalogue,
     telemetry: Telemetry,
     stop: watch::Receiver<bool>,
-) -> Result<(), MemberError> {
+) -> Result<(), RunError> {
+    let asking = if config.policies.is_empty() {
+        None
+    } else {
+        Some(Asking::begin(&config, &client, &catalogue, &telemetry.metrics)?)
+    };
     let settings = controller::Settings {
         namespaces: config.namespaces.clone(),
         workers: config.workers,
@@ -113,7 +120,7 @@ async fn control(
         replicas: config.statefulset_replicas,
         queue: config.queue(),
         deadline: Duration::from_secs(config.reconcile_seconds.into()),
-        desk: None,
+        desk: asking.as_ref().map(|asking| asking.desk.clone()),
         patience: Duration::from_secs(config.stop_seconds.into()),
     };
     // Where it may create ConfigMaps.
@@ -137,7 +144,12 @@ async fn control(
             }
         }
     };
-    member::run(&client_config, &config, &telemetry.metrics, stop.clone(), work).await
+    let member = member::run(&client_config, &config, &telemetry.metrics, stop.clone(), work);
+    match asking {
+        Some(asking) => asking.during(&config.namespaces, member).await?,
+        None => member.await?,
+    }
+    Ok(())
 }
 
 fn plan_manifest(arguments: &PlanArguments) -> Done {

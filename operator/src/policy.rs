@@ -2,8 +2,7 @@
 
 mod bench;
 mod bundle;
-mod read;
-#[expect(dead_code, reason = "`run` is to use it")]
+pub(crate) mod read;
 pub(crate) mod source;
 mod test;
 

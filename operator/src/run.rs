@@ -10,6 +10,7 @@ use telemetry::{Format, Server, Telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::asking::BeginError;
 use crate::catalogue;
 use crate::config::{Config, LogFormat};
 use crate::connect::{self, ConnectError};
@@ -44,6 +45,9 @@ pub(crate) enum RunError {
     /// No API server.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// No policies.
+    #[error(transparent)]
+    Policies(#[from] BeginError),
     /// No member of the fleet.
     #[error(transparent)]
     Member(#[from] MemberError),
@@ -54,7 +58,7 @@ pub(crate) enum RunError {
 pub(crate) async fn run<C, F>(config: Config, controller: C) -> Result<(), RunError>
 where
     C: FnOnce(Connected, Config, Catalogue, Telemetry, watch::Receiver<bool>) -> F,
-    F: Future<Output = Result<(), MemberError>>,
+    F: Future<Output = Result<(), RunError>>,
 {
     let format = match config.log_format {
         LogFormat::Json => Format::Json,
@@ -97,7 +101,7 @@ async fn work<C, F>(
 ) -> Result<(), RunError>
 where
     C: FnOnce(Connected, Config, Catalogue, Telemetry, watch::Receiver<bool>) -> F,
-    F: Future<Output = Result<(), MemberError>>,
+    F: Future<Output = Result<(), RunError>>,
 {
     let user_agent = connect::user_agent(&config.member);
     let counts = &telemetry.metrics.requests;
@@ -109,7 +113,7 @@ where
         () = stopped(&mut stop) => return Ok(()),
     };
     telemetry.health.set_ready(false, "joining the fleet");
-    Ok(controller(client, config, catalogue, telemetry, stop).await?)
+    controller(client, config, catalogue, telemetry, stop).await
 }
 
 /// Completes once `stop` is true.

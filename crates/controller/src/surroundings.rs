@@ -1,6 +1,7 @@
 //! What a decision of policy rests on beside the Database, as the API server tells it: labels of namespaces, and exceptions.
 
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -24,7 +25,16 @@ pub struct Around {
     exceptions: RwLock<Exceptions>,
     /// Whether exceptions have been listed once.
     listed: watch::Sender<bool>,
-    told: Box<dyn Fn(&Decided) + Send + Sync>,
+    hears: Box<dyn Hears>,
+}
+
+/// Who is told of decisions. Must not wait.
+pub trait Hears: Send + Sync {
+    /// One was made.
+    fn decided(&self, decided: &Decided);
+
+    /// A question was not asked, because too many wait.
+    fn shed(&self);
 }
 
 #[derive(Default)]
@@ -35,19 +45,19 @@ struct Exceptions {
 }
 
 impl Around {
-    /// Nothing is known yet. `told` hears of each decision, and must not wait.
-    pub fn new(client: Client, told: impl Fn(&Decided) + Send + Sync + 'static) -> Arc<Self> {
+    /// Nothing is known yet.
+    pub fn new(client: Client, hears: impl Hears + 'static) -> Arc<Self> {
         Arc::new(Self {
             client,
             namespaces: RwLock::default(),
             exceptions: RwLock::default(),
             listed: watch::channel(false).0,
-            told: Box::new(told),
+            hears: Box::new(hears),
         })
     }
 
     /// Follows what happens to exceptions and to these namespaces (all, if none is named), for as long as it is polled.
-    pub async fn follow(self: Arc<Self>, namespaces: &[String]) {
+    pub async fn follow(self: Arc<Self>, namespaces: &[String]) -> Infallible {
         let mut all: Vec<std::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>>> = Vec::new();
         let usual = watcher::Config::default().page_size(500);
         if namespaces.is_empty() {
@@ -58,7 +68,9 @@ impl Around {
             all.push(Box::pin(self.follow_namespaces(one)));
         }
         all.push(Box::pin(self.follow_exceptions(usual)));
+        // A watch goes on for ever; one that ended would be a defect, and nothing is better without it.
         futures::future::join_all(all).await;
+        std::future::pending().await
     }
 
     /// Completes once exceptions have been listed.
@@ -191,6 +203,10 @@ impl Surroundings for Around {
     }
 
     fn decided(&self, decided: &Decided) {
-        (self.told)(decided);
+        self.hears.decided(decided);
+    }
+
+    fn shed(&self) {
+        self.hears.shed();
     }
 }

@@ -62,6 +62,9 @@ pub trait Surroundings: Send + Sync {
 
     /// Is told of each decision. Must not wait.
     fn decided(&self, decided: &Decided);
+
+    /// Is told of each question that is not asked, because too many wait.
+    fn shed(&self);
 }
 
 /// A decision with what names it.

@@ -131,6 +131,30 @@ label! {
 }
 
 label! {
+    /// Why policies were not put in force.
+    PolicyFailure {
+        /// A source cannot be read, or holds no bundle.
+        Source = "source",
+        /// A source changes all the time.
+        Changing = "changing",
+        /// Keys cannot be read.
+        Keys = "keys",
+        /// A signature does not hold.
+        Signature = "signature",
+        /// Files mean nothing.
+        Content = "content",
+        /// It is not known what was in force before, or cannot be remembered.
+        State = "state",
+        /// Older, expired, unsigned.
+        Refused = "refused",
+        /// The gate could not be asked.
+        Gate = "gate",
+        /// The gate, or the interpreter, refuses them.
+        Policies = "policies",
+    }
+}
+
+label! {
     /// Why a decision is not in the store of the log.
     LogDrop {
         /// The store is slower than decisions come.
@@ -375,6 +399,7 @@ mod tests {
         check::<PolicySource>();
         check::<PolicyVerdict>();
         check::<LogDrop>();
+        check::<PolicyFailure>();
         check::<BucketWork>();
         check::<MapRefusal>();
         check::<Renewal>();

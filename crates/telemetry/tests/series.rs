@@ -48,12 +48,12 @@ fn all_series_are_there_before_the_first_reconcile() {
         ours("database_operator_policy_decision_duration_seconds"),
         4 * (10 + 1 + 2)
     );
-    assert_eq!(ours("database_operator_policy_"), 16 + 52 + 3);
+    assert_eq!(ours("database_operator_policy_"), 16 + 52 + 2 + 9);
     assert_eq!(ours("database_operator_decision_log_"), 1 + 3);
     assert_eq!(ours("process_"), 7);
     assert_eq!(
         series(&text).len(),
-        1 + 20 + 50 + 3 + 51 + 2 + 90 + 45 + 6 + 116 + 22 + 71 + 4 + 7,
+        1 + 20 + 50 + 3 + 51 + 2 + 90 + 45 + 6 + 116 + 22 + 79 + 4 + 7,
         "the sum: {text}"
     );
     assert_eq!(

@@ -189,6 +189,7 @@ fn all_faults_are_told_at_once() {
         shards: Some(0),
         weight: Some(10_001),
         renew_deadline_seconds: Some(14),
+        policies: Some(vec!["configmap:nothing".to_owned()]),
         policy_keys: Some(vec!["key.pem".into()]),
         policy_threads: Some(0),
         certificates: Some("/certificates".into()),
@@ -218,11 +219,10 @@ fn all_faults_are_told_at_once() {
             "maxRestartingDatabases",
             "shards",
             "weight",
+            "policies",
             "policyThreads",
             "decisionLogDays",
             "decisionLogMebibytes",
-            "policyKeys",
-            "decisionLog",
             "certificates",
             "statefulsetReplicas",
             "leaseSeconds, renewDeadlineSeconds, retryPeriodSeconds"
@@ -292,6 +292,30 @@ fn an_empty_list_of_namespaces_means_all() {
         )
         .is_err()
     );
+}
+
+#[test]
+fn what_means_nothing_without_policies_is_told() {
+    let options = Options {
+        policy_keys: Some(vec!["key.pem".into()]),
+        https_address: Some(([127, 0, 0, 1], 8443).into()),
+        decision_log: Some("decisions.db".into()),
+        ..Options::default()
+    };
+    let Err(ConfigError::Invalid(faults)) = Config::complete(options.clone(), surroundings()) else {
+        panic!("it is not refused")
+    };
+    for (fault, setting) in faults.iter().zip(["policyKeys", "httpsAddress", "decisionLog"]) {
+        assert!(
+            fault.starts_with(setting) && fault.contains("set policies too"),
+            "{fault}"
+        );
+    }
+    let with = Options {
+        policies: Some(vec!["policies".to_owned()]),
+        ..options
+    };
+    assert!(Config::complete(with, surroundings()).is_ok());
 }
 
 #[test]

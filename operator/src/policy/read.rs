@@ -1,5 +1,6 @@
 //! What is read for a question: policies, Databases, exceptions.
 
+use std::borrow::Borrow;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -115,10 +116,10 @@ impl Question {
 }
 
 /// A planner that reads a Database as strictly as the API server.
-pub(super) fn planner(catalogue: &Catalogue) -> impl Planner {
-    |object: &Value, namespace: &str| -> Result<Vec<Value>, Vec<Fault>> {
+pub(crate) fn planner<C: Borrow<Catalogue> + Send + Sync>(catalogue: C) -> impl Planner + Send + use<C> {
+    move |object: &Value, namespace: &str| -> Result<Vec<Value>, Vec<Fault>> {
         let database = api::strict::database(object.clone())?;
-        planner::fresh::children(&database, namespace, catalogue)
+        planner::fresh::children(&database, namespace, catalogue.borrow())
     }
 }
 

@@ -4,14 +4,14 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use controller::surroundings::Around;
+use controller::surroundings::{Around, Hears};
 use engines::catalogue::Catalogue;
 use jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PostParams};
 use planner::child::Kind;
 use policy::bundle::{Bundle, Files};
-use policy::desk::{Desk, Outside};
+use policy::desk::{Decided, Desk, Outside};
 use policy::guard::{Guard, SharedPlanner};
 use policy::policies::Policies;
 use serde_json::{Value, json};
@@ -74,12 +74,20 @@ fn policies(usual: &str, production: &str) -> Policies {
         .with_time_limit(Duration::from_secs(30))
 }
 
+/// Nobody listens.
+struct Deaf;
+
+impl Hears for Deaf {
+    fn decided(&self, _: &Decided) {}
+    fn shed(&self) {}
+}
+
 /// An operator that asks policies.
 struct Asking {
     guard: Guard,
     /// Ends with it.
     _operator: Operator,
-    follows: tokio::task::JoinHandle<()>,
+    follows: tokio::task::JoinHandle<std::convert::Infallible>,
 }
 
 impl Drop for Asking {
@@ -96,7 +104,7 @@ fn asking(bed: &Bed) -> Asking {
     });
     let guard = Guard::start(NonZeroUsize::MIN, &planner).expect("a thread");
     let client = || Client::try_from(bed.operator_config()).expect("a client for the operator");
-    let around = Around::new(client(), |_| ());
+    let around = Around::new(client(), Deaf);
     let outside = Outside {
         now: Timestamp::now,
         random: || [7; 10],

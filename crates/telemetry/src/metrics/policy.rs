@@ -3,7 +3,7 @@ use std::time::Duration;
 use prometheus::{IntCounter, IntGauge, Opts, Registry};
 
 use super::series::{Counters, Histograms, Tally};
-use crate::label::{LogDrop, PolicySource, PolicyVerdict};
+use crate::label::{LogDrop, PolicyFailure, PolicySource, PolicyVerdict};
 
 /// Upper bounds in seconds: a decision takes about half a millisecond, and 50 at most; the rest is waiting.
 const BUCKETS_SECONDS: [f64; 10] = [0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5];
@@ -18,11 +18,11 @@ pub struct PolicyMetrics {
     /// Worth an alert if it grows: more is asked than can be answered.
     pub shed: IntCounter,
     /// The how manieth policies are in force since the start; 0 is worth an alert: there are none.
-    pub generation: IntGauge,
+    generation: IntGauge,
     /// Worth an alert: a bundle was to be put in force and could not be. What was in force goes on.
-    pub load_failures: IntCounter,
+    pub load_failures: Tally<PolicyFailure>,
     /// Decisions in the store of the log.
-    pub log_records: IntCounter,
+    log_records: IntCounter,
     /// Worth an alert: decisions that are in the log of this process only, not in its store.
     pub log_dropped: Tally<LogDrop>,
 }
@@ -59,9 +59,11 @@ impl PolicyMetrics {
                 "Questions about policy that were not asked because too many waited.",
             )?,
             generation,
-            load_failures: counter(
+            load_failures: Tally::register(
+                registry,
                 "database_operator_policy_load_failures_total",
-                "Times that policies were to be put in force and could not be; what was in force stays.",
+                "Looks at the sources of policies after which what they hold is not in force, by why; what was in force stays.",
+                "reason",
             )?,
             log_records: counter(
                 "database_operator_decision_log_records_total",
@@ -74,6 +76,13 @@ impl PolicyMetrics {
                 "reason",
             )?,
         })
+    }
+
+    /// Takes over what is counted by those who load policies and keep decisions, before a scrape.
+    pub fn set(&self, generation: u64, log_records: u64) {
+        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.log_records.reset();
+        self.log_records.inc_by(log_records);
     }
 
     /// A decision was made.

@@ -75,6 +75,13 @@ impl<A: Label> Tally<A> {
         self.add(a, 1);
     }
 
+    /// Takes over what is counted elsewhere.
+    pub fn set(&self, a: A, count: u64) {
+        let series = &self.series[a.index()];
+        series.reset();
+        series.inc_by(count);
+    }
+
     /// Counts so many.
     pub fn add(&self, a: A, count: u64) {
         self.series[a.index()].inc_by(count);

@@ -1,0 +1,236 @@
+//! Policies while the operator runs: threads that ask them, what decisions rest on, and who is told of them.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::policy::decision::Verdict;
+use ::policy::desk::{Decided, Desk, Outside};
+use ::policy::guard::{Guard, SharedPlanner};
+use ::policy::log::{self, DropReason, Log, Record};
+use ::policy::request::Source as Asker;
+use controller::surroundings::{Around, Hears};
+use engines::catalogue::Catalogue;
+use jiff::Timestamp;
+use kube::Client;
+use telemetry::label::{Label as _, LogDrop, PolicyFailure, PolicySource, PolicyVerdict};
+use telemetry::{Metrics, PolicyMetrics};
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::policy::read::planner;
+use crate::policy::source::follow::{Following, Pace, Settings};
+use crate::policy::source::keys::Keys;
+use crate::policy::source::status::{FailureKind, Status};
+use crate::policy::source::{Source, SourceError};
+
+/// How long the log gets, at the end, to keep what it has taken.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// Why policies cannot be asked at all.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BeginError {
+    /// No threads.
+    #[error("the threads that ask policies cannot be started")]
+    Threads(#[source] io::Error),
+    /// No thread for the log.
+    #[error(transparent)]
+    Log(#[from] log::StartError),
+    /// Not a source.
+    #[error("policies")]
+    Source(#[from] SourceError),
+}
+
+/// Everything that asks and is asked.
+pub(crate) struct Asking {
+    /// Where questions are handed in.
+    pub desk: Desk,
+    around: Arc<Around>,
+    following: Following,
+    log: Option<Arc<Log>>,
+}
+
+impl Asking {
+    /// With no policies in force yet.
+    pub(crate) fn begin(
+        config: &Config,
+        client: &Client,
+        catalogue: &Catalogue,
+        metrics: &Metrics,
+    ) -> Result<Self, BeginError> {
+        let planner: SharedPlanner = Arc::new(planner(catalogue.clone()));
+        let threads = NonZeroUsize::new(config.policy_threads).unwrap_or(NonZeroUsize::MIN);
+        let guard = Guard::start(threads, &planner).map_err(BeginError::Threads)?;
+        let log = config.decision_log.as_deref();
+        let log = log
+            .map(|path| Log::start(options(config, path)))
+            .transpose()?
+            .map(Arc::new);
+        let told = Told {
+            log: log.clone(),
+            metrics: metrics.policy.clone(),
+        };
+        let around = Around::new(client.clone(), told);
+        let outside = Outside {
+            now: Timestamp::now,
+            random: rand::random,
+        };
+        let settings = Settings {
+            sources: Source::parse_all(&config.policies)?,
+            keys: Keys {
+                files: config.policy_keys.clone(),
+                scope: String::new(),
+            },
+            catalogue: catalogue.clone(),
+            client: client.clone(),
+            namespace: config.operator_namespace.clone(),
+            pace: Pace::default(),
+            gate: crate::policy::gate,
+            now: Timestamp::now,
+        };
+        let (following, status) = Following::new(settings, guard.clone());
+        count_at_scrape(metrics, status, log.clone());
+        Ok(Self {
+            desk: Desk::new(guard, around.clone(), outside, &config.member),
+            around,
+            following,
+            log,
+        })
+    }
+
+    /// Does `work`, and meanwhile keeps up to date what decisions rest on.
+    pub(crate) async fn during<T>(self, namespaces: &[String], work: impl Future<Output = T>) -> T {
+        let Self {
+            around, following, log, ..
+        } = self;
+        // Boxed: they are large, and live as long as the process.
+        let result = tokio::select! {
+            result = work => result,
+            never = Box::pin(around.follow(namespaces)) => match never {},
+            never = Box::pin(following.run()) => match never {},
+        };
+        if let Some(log) = log {
+            let flushed = tokio::task::spawn_blocking(move || log.flush(FLUSH)).await;
+            if !matches!(flushed, Ok(true)) {
+                tracing::warn!("the last decisions may not be in the store of the decision log");
+            }
+        }
+        result
+    }
+}
+
+fn options(config: &Config, path: &Path) -> log::Options {
+    let mut options = log::Options::new(path);
+    options.retention = log::Retention {
+        max_age: Some(Duration::from_hours(u64::from(config.decision_log_days) * 24)),
+        max_bytes: Some(u64::from(config.decision_log_mebibytes) << 20),
+    };
+    options
+}
+
+/// Counts what is counted elsewhere.
+fn count_at_scrape(metrics: &Metrics, status: watch::Receiver<Status>, log: Option<Arc<Log>>) {
+    metrics.before_scrape(move |metrics| {
+        let counts = log.as_ref().map(|log| log.counts()).unwrap_or_default();
+        let status = status.borrow();
+        metrics.policy.set(status.generation, counts.written);
+        for kind in FailureKind::ALL {
+            let count = status.failures.get(&kind).copied().unwrap_or_default();
+            if let Some(reason) = PolicyFailure::named(kind.label()) {
+                metrics.policy.load_failures.set(reason, count);
+            }
+        }
+        for reason in DropReason::ALL {
+            let label = match reason {
+                DropReason::QueueFull => LogDrop::QueueFull,
+                DropReason::TooLarge => LogDrop::TooLarge,
+                DropReason::StoreError => LogDrop::StoreError,
+            };
+            metrics.policy.log_dropped.set(label, counts.dropped_for(reason));
+        }
+    });
+}
+
+/// Counts decisions, logs them, and keeps them.
+struct Told {
+    log: Option<Arc<Log>>,
+    metrics: PolicyMetrics,
+}
+
+impl Hears for Told {
+    fn decided(&self, decided: &Decided) {
+        let record = decided.record.record();
+        let took = decided.answer.waited + decided.answer.evaluated;
+        self.metrics
+            .decided(source(record.source), verdict(record.verdict), took);
+        // A look at what exists that finds nothing is no news: after a start there is one for each Database.
+        if record.source == Asker::Audit && record.verdict.is_allowed() {
+            return;
+        }
+        line(record);
+        if let Some(log) = &self.log {
+            log.record(&decided.record);
+        }
+    }
+
+    fn shed(&self) {
+        self.metrics.shed.inc();
+    }
+}
+
+/// The copy of a decision that goes wherever logs go.
+fn line(record: &Record) {
+    let rules: Vec<&str> = record
+        .violations
+        .iter()
+        .map(|violation| violation.id.as_str())
+        .collect();
+    let revisions: Vec<&str> = record.bundles.values().map(|bundle| bundle.revision.as_str()).collect();
+    let operation = record.operation.map(|operation| operation.to_string());
+    tracing::info!(
+        decision_id = %record.decision_id,
+        source = source(record.source).label(),
+        verdict = %record.verdict,
+        operation,
+        dry_run = record.dry_run,
+        namespace = record.resource.namespace,
+        name = record.resource.name,
+        user = record.user.as_ref().map(|user| user.name.as_str()),
+        rules = rules.join(","),
+        revisions = revisions.join(","),
+        error = record.error,
+        "decided"
+    );
+}
+
+fn source(source: Asker) -> PolicySource {
+    match source {
+        Asker::Admission => PolicySource::Admission,
+        Asker::Reconcile => PolicySource::Reconcile,
+        Asker::Audit => PolicySource::Audit,
+        Asker::Cli => PolicySource::Cli,
+    }
+}
+
+fn verdict(verdict: Verdict) -> PolicyVerdict {
+    match verdict {
+        Verdict::Allow => PolicyVerdict::Allow,
+        Verdict::Warn => PolicyVerdict::Warn,
+        Verdict::Deny => PolicyVerdict::Deny,
+        Verdict::Error => PolicyVerdict::Error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_has_a_series() {
+        for kind in FailureKind::ALL {
+            assert!(PolicyFailure::named(kind.label()).is_some(), "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The path `/validate`: a request in, an answer out, within bounds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use futures::StreamExt;
+use policy::decision::Verdict;
+use policy::desk::Desk;
+use policy::guard::Busy;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
+
+use crate::answer::Answer;
+use crate::review::{self, Question, Review};
+
+/// Where the API server asks.
+pub const PATH: &str = "/validate";
+/// An update carries the object twice, and each may have 1.5 MiB.
+pub const BODY_BYTES: usize = 8 << 20;
+/// What all bodies that are being read or judged may take together.
+pub const ALL_BODIES_BYTES: usize = 64 << 20;
+/// Requests that are judged at a time: most of them wait for the labels of their namespace, since the threads that ask
+/// policies have a shorter queue. More are turned away.
+pub const REQUESTS: usize = 256;
+/// Longest that a request may take, of the [`crate::registration::TIMEOUT_SECONDS`] that the API server waits.
+pub const TIME_LIMIT: Duration = Duration::from_secs(4);
+
+/// What is behind the path.
+#[derive(Clone)]
+pub struct Webhook(Arc<Inner>);
+
+struct Inner {
+    desk: Desk,
+    requests: Semaphore,
+    /// In KiB.
+    bodies: Semaphore,
+    outcomes: [AtomicU64; Outcome::ALL.len()],
+}
+
+/// How a request ended. A closed set, so it may be a label.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Allowed by policies.
+    Allowed,
+    /// Allowed by policies, with warnings.
+    Warned,
+    /// Refused by policies.
+    Denied,
+    /// Refused, because policies could not be asked.
+    Error,
+    /// Allowed; there was nothing to ask.
+    Passed,
+    /// Turned away: too much to do.
+    Busy,
+    /// Refused: no decision in time, or a body that came too slowly.
+    Late,
+    /// Refused: what was asked could not be understood.
+    Odd,
+    /// Refused: too large.
+    TooLarge,
+}
+
+impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Allowed,
+        Self::Warned,
+        Self::Denied,
+        Self::Error,
+        Self::Passed,
+        Self::Busy,
+        Self::Late,
+        Self::Odd,
+        Self::TooLarge,
+    ];
+
+    /// The name for metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Warned => "warned",
+            Self::Denied => "denied",
+            Self::Error => "error",
+            Self::Passed => "passed",
+            Self::Busy => "busy",
+            Self::Late => "late",
+            Self::Odd => "odd",
+            Self::TooLarge => "too_large",
+        }
+    }
+}
+
+/// Why a body was not read.
+enum Unread {
+    TooLarge,
+    Broken(axum::Error),
+}
+
+impl Webhook {
+    /// Asks at `desk`.
+    pub fn new(desk: Desk) -> Self {
+        Self(Arc::new(Inner {
+            desk,
+            requests: Semaphore::new(REQUESTS),
+            bodies: Semaphore::new(ALL_BODIES_BYTES / 1024),
+            outcomes: Default::default(),
+        }))
+    }
+
+    /// The path, for [`crate::server::serve`].
+    pub fn router(&self) -> Router {
+        Router::new().route(PATH, post(validate)).with_state(self.clone())
+    }
+
+    /// How many requests ended so.
+    pub fn count(&self, outcome: Outcome) -> u64 {
+        self.0.outcomes[outcome as usize].load(Relaxed)
+    }
+
+    fn ended(&self, outcome: Outcome) {
+        self.0.outcomes[outcome as usize].fetch_add(1, Relaxed);
+    }
+
+    /// An answer to what could be read.
+    async fn answer(&self, review: Review, deadline: Instant) -> (Outcome, Answer) {
+        let Review { uid, question } = review;
+        let asked = match question {
+            Question::Passes(why) => return (Outcome::Passed, Answer::passed(uid, why)),
+            Question::Odd(why) => return (Outcome::Odd, Answer::odd(uid, &why)),
+            Question::Asks(asked) => *asked,
+        };
+        let Ok(_place) = self.0.requests.try_acquire() else {
+            return (Outcome::Busy, Answer::busy(uid, Busy));
+        };
+        match timeout_at(deadline, self.0.desk.decide(asked)).await {
+            Ok(Ok(decided)) => {
+                let outcome = match decided.answer.decision.verdict {
+                    Verdict::Allow => Outcome::Allowed,
+                    Verdict::Warn => Outcome::Warned,
+                    Verdict::Deny => Outcome::Denied,
+                    Verdict::Error => Outcome::Error,
+                };
+                (outcome, Answer::decided(uid, &decided))
+            }
+            Ok(Err(busy)) => (Outcome::Busy, Answer::busy(uid, busy)),
+            Err(_) => (Outcome::Late, Answer::late(uid)),
+        }
+    }
+
+    /// The whole body, and the room that it takes.
+    async fn body(&self, request: Request) -> Result<(Vec<u8>, SemaphorePermit<'_>), Unread> {
+        let said = request.headers().get(header::CONTENT_LENGTH);
+        let said = said.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        let most = match said {
+            Some(length) if length > BODY_BYTES => return Err(Unread::TooLarge),
+            Some(length) => length,
+            None => BODY_BYTES,
+        };
+        let kib = u32::try_from(most.div_ceil(1024)).map_err(|_| Unread::TooLarge)?;
+        let room = self.0.bodies.acquire_many(kib).await;
+        let room = room.expect("it is never closed");
+        let mut body = Vec::with_capacity(said.unwrap_or_default());
+        let mut chunks = Body::into_data_stream(request.into_body());
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(Unread::Broken)?;
+            if body.len() + chunk.len() > most {
+                return Err(Unread::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok((body, room))
+    }
+}
+
+async fn validate(State(webhook): State<Webhook>, request: Request) -> Response {
+    let deadline = Instant::now() + time_limit(request.uri().query());
+    let (body, _room) = match timeout_at(deadline, webhook.body(request)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(Unread::TooLarge)) => {
+            webhook.ended(Outcome::TooLarge);
+            let words = format!("the body has more than {BODY_BYTES} bytes, which no Database needs\n");
+            return (StatusCode::PAYLOAD_TOO_LARGE, words).into_response();
+        }
+        Ok(Err(Unread::Broken(error))) => {
+            webhook.ended(Outcome::Odd);
+            return (StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}\n")).into_response();
+        }
+        Err(_) => {
+            webhook.ended(Outcome::Late);
+            let words = "the body did not come in time, or there was no room for it\n";
+            return (StatusCode::REQUEST_TIMEOUT, words).into_response();
+        }
+    };
+    let review = match review::read(&body) {
+        Ok(review) => review,
+        Err(unreadable) => {
+            webhook.ended(Outcome::Odd);
+            return (StatusCode::BAD_REQUEST, format!("{unreadable}\n")).into_response();
+        }
+    };
+    let (outcome, answer) = webhook.answer(review, deadline).await;
+    webhook.ended(outcome);
+    ([(header::CONTENT_TYPE, "application/json")], answer.to_json()).into_response()
+}
+
+/// The API server says how long it waits, as `timeout=5s`. An answer that comes later is none, so a fifth is left for the
+/// way.
+fn time_limit(query: Option<&str>) -> Duration {
+    let said = query.into_iter().flat_map(|query| query.split('&'));
+    let said = said.filter_map(|pair| pair.strip_prefix("timeout=")?.strip_suffix('s')?.parse().ok());
+    let waits = said.map(Duration::from_secs).next().unwrap_or(TIME_LIMIT);
+    waits.min(TIME_LIMIT + TIME_LIMIT / 4) * 4 / 5
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_comes_before_the_api_server_gives_up() {
+        for (query, ms) in [
+            (None, 3_200),
+            (Some("timeout=5s"), 4_000),
+            (Some("timeout=1s"), 800),
+            (Some("a=b&timeout=2s"), 1_600),
+            (Some("timeout=30s"), 4_000),
+            (Some("timeout=1m0s"), 3_200),
+            (Some("timeout=18446744073709551615s"), 4_000),
+        ] {
+            assert_eq!(time_limit(query), Duration::from_millis(ms), "{query:?}");
+        }
+    }
+}

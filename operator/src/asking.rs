@@ -1,5 +1,7 @@
 //! Policies while the operator runs: threads that ask them, what decisions rest on, and who is told of them.
 
+mod https;
+
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -11,6 +13,7 @@ use ::policy::desk::{Decided, Desk, Outside};
 use ::policy::guard::{Guard, SharedPlanner};
 use ::policy::log::{self, DropReason, Log, Record};
 use ::policy::request::Source as Asker;
+use axum::Router;
 use controller::surroundings::{Around, Hears};
 use engines::catalogue::Catalogue;
 use jiff::Timestamp;
@@ -19,6 +22,7 @@ use telemetry::label::{Label as _, LogDrop, PolicyFailure, PolicySource, PolicyV
 use telemetry::{Metrics, PolicyMetrics};
 use tokio::sync::watch;
 
+use self::https::{Certificates, Https, HttpsError};
 use crate::config::Config;
 use crate::policy::read::planner;
 use crate::policy::source::follow::{Following, Pace, Settings};
@@ -38,6 +42,9 @@ pub(crate) enum BeginError {
     /// No thread for the log.
     #[error(transparent)]
     Log(#[from] log::StartError),
+    /// No webhook.
+    #[error(transparent)]
+    Https(#[from] HttpsError),
     /// Not a source.
     #[error("policies")]
     Source(#[from] SourceError),
@@ -50,6 +57,7 @@ pub(crate) struct Asking {
     around: Arc<Around>,
     following: Following,
     log: Option<Arc<Log>>,
+    https: Option<Https>,
 }
 
 impl Asking {
@@ -92,18 +100,33 @@ impl Asking {
         };
         let (following, status) = Following::new(settings, guard.clone());
         count_at_scrape(metrics, status, log.clone());
+        let desk = Desk::new(guard, around.clone(), outside, &config.member);
+        let https = match config.https_address {
+            Some(address) => Some(Https::begin(
+                address,
+                certificates(config, client),
+                &desk,
+                Router::new(),
+            )?),
+            None => None,
+        };
         Ok(Self {
-            desk: Desk::new(guard, around.clone(), outside, &config.member),
+            desk,
             around,
             following,
             log,
+            https,
         })
     }
 
     /// Does `work`, and meanwhile keeps up to date what decisions rest on.
     pub(crate) async fn during<T>(self, namespaces: &[String], work: impl Future<Output = T>) -> T {
         let Self {
-            around, following, log, ..
+            around,
+            following,
+            log,
+            https: server,
+            ..
         } = self;
         // Boxed: they are large, and live as long as the process.
         let result = tokio::select! {
@@ -111,6 +134,9 @@ impl Asking {
             never = Box::pin(around.follow(namespaces)) => match never {},
             never = Box::pin(following.run()) => match never {},
         };
+        if let Some(server) = server {
+            server.end().await;
+        }
         if let Some(log) = log {
             let flushed = tokio::task::spawn_blocking(move || log.flush(FLUSH)).await;
             if !matches!(flushed, Ok(true)) {
@@ -118,6 +144,16 @@ impl Asking {
             }
         }
         result
+    }
+}
+
+fn certificates(config: &Config, client: &Client) -> Certificates {
+    match &config.certificates {
+        Some(folder) => Certificates::Files(folder.clone()),
+        None => Certificates::Own {
+            client: client.clone(),
+            namespace: config.operator_namespace.clone(),
+        },
     }
 }
 

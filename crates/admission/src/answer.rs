@@ -55,7 +55,7 @@ impl Answer {
         let why = match why {
             Passes::Deletion => "not asked: a deletion",
             Passes::BeingDeleted => "not asked: it is being deleted",
-            Passes::SpecUntouched => "not asked: the spec is as it was",
+            Passes::Untouched => "not asked: what is declared is as it was",
         };
         Self::of(uid, None, BTreeMap::from([("verdict", why.to_owned())]))
     }

@@ -47,8 +47,8 @@ pub fn server_name(namespace: &str) -> String {
 /// The manifest. Without `caBundle`, which has another owner.
 ///
 /// - Deletions are not sent: they always pass, and must while the webhook is down.
-/// - Neither are updates that leave the spec alone or are of a Database that is being deleted, for the same reason; such
-///   a request would pass anyway ([`crate::review::Passes`]).
+/// - Neither are updates that leave spec, labels and annotations alone or are of a Database that is being deleted, for the
+///   same reason; such a request would pass anyway ([`crate::review::Passes`]).
 /// - `sideEffects` is `None`: a decision is recorded, also of a request that fails later or is only tried, and its record
 ///   says so; nothing has to be undone.
 pub fn manifest(registration: &Registration) -> Value {
@@ -81,9 +81,13 @@ pub fn manifest(registration: &Registration) -> Value {
             ]},
             "matchConditions": [
                 {
-                    "name": "spec-is-touched",
+                    "name": "declaration-is-touched",
                     "expression": "request.operation != 'UPDATE' || !has(object.spec) || !has(oldObject.spec) \
-                                   || object.spec != oldObject.spec",
+                                   || object.spec != oldObject.spec \
+                                   || (has(object.metadata.labels) ? object.metadata.labels : {}) \
+                                   != (has(oldObject.metadata.labels) ? oldObject.metadata.labels : {}) \
+                                   || (has(object.metadata.annotations) ? object.metadata.annotations : {}) \
+                                   != (has(oldObject.metadata.annotations) ? oldObject.metadata.annotations : {})",
                 },
                 {
                     "name": "is-not-being-deleted",

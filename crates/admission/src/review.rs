@@ -40,10 +40,9 @@ pub enum Passes {
     /// An update of a Database that is being deleted: its finalizers must be able to let go. Only the API server sets
     /// the time of a deletion; a request that tries to is refused by it (`tests/cluster`).
     BeingDeleted,
-    /// An update that leaves the spec as it is. Policies judge the spec, and let whatever was there before pass
-    /// ([`policy::policies::Policies::evaluate`]), with whichever labels: asking them could bring out warnings only,
-    /// which those who change an annotation or the operator that stamps a finalizer have no use for.
-    SpecUntouched,
+    /// An update that leaves all that rules may judge as it is: the operator that stamps a finalizer, a new version of an
+    /// annotation of `kubectl`. Asking could bring out warnings only, which nobody has a use for.
+    Untouched,
 }
 
 /// A request that has no uid, so that no answer could name it: it gets an HTTP error.
@@ -180,8 +179,8 @@ fn question(uid: &str, request: Request<'_>) -> Result<Question, String> {
 fn passes(object: &Value, old: &Value) -> Option<Passes> {
     if object["metadata"]["deletionTimestamp"].is_string() {
         Some(Passes::BeingDeleted)
-    } else if object["spec"].is_object() && object["spec"] == old["spec"] {
-        Some(Passes::SpecUntouched)
+    } else if object["spec"].is_object() && policy::policies::are_same(object, old) {
+        Some(Passes::Untouched)
     } else {
         None
     }

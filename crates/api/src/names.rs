@@ -52,6 +52,11 @@ pub const PAUSED_ANNOTATION: &str = "intent.example.com/paused";
 /// Annotation on the Lease of a replica: `true` asks the leader to give its buckets to others for as long as it runs.
 pub const DRAIN_ANNOTATION: &str = "intent.example.com/drain";
 
+/// Whether a label or annotation of a Database is the operator's own writing, and nothing that anybody declares.
+pub fn is_written_by_operator(name: &str) -> bool {
+    [BUCKET_LABEL, FENCE_ANNOTATION].contains(&name)
+}
+
 /// Recommended label: name of the application, here the engine.
 pub const NAME_LABEL: &str = "app.kubernetes.io/name";
 /// Recommended label: name of the Database.

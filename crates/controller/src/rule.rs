@@ -128,6 +128,7 @@ fn object(key: &Key, database: &SeenDatabase, spec: &DatabaseSpec) -> Value {
             "uid": database.uid(),
             "generation": database.generation(),
             "labels": database.labels(),
+            "annotations": database.annotations(),
         },
         "spec": as_recorded(spec),
     })

@@ -4,6 +4,7 @@
 //! decision needs (`planner::child`).
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::database::{DatabaseSpec, DatabaseStatus};
@@ -254,10 +255,21 @@ impl SeenDatabase {
                 deletion_timestamp: Option::deserialize(at(metadata, &["deletionTimestamp"])).map_err(E::custom)?,
                 finalizers: Option::deserialize(at(metadata, &["finalizers"])).map_err(E::custom)?,
                 labels: Option::deserialize(at(metadata, &["labels"])).map_err(E::custom)?,
+                annotations: declared_annotations(at(metadata, &["annotations"])).map_err(E::custom)?,
                 ..identity(object)
             },
         })
     }
+}
+
+/// Annotations that policies may judge: not what tools and the operator keep there.
+fn declared_annotations(annotations: &Json) -> Result<Option<BTreeMap<String, String>>, de::value::Error> {
+    let all: Option<BTreeMap<String, String>> = Option::deserialize(annotations)?;
+    let all = all.map(|mut all| {
+        all.retain(|name, _| !name.starts_with("kubectl.kubernetes.io/") && !names::is_written_by_operator(name));
+        all
+    });
+    Ok(all.filter(|all| !all.is_empty()))
 }
 
 /// A member of an object, as what types of ours are made of: `Json` makes no enums.

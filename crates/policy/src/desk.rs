@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::decision::Decision;
@@ -104,6 +105,8 @@ pub struct Desk {
     surroundings: Arc<dyn Surroundings>,
     outside: Outside,
     replica: Arc<str>,
+    /// Turns of those whom no API server waits for: half of the places, so that they never turn one away.
+    turns: Arc<Semaphore>,
 }
 
 /// Time and randomness.
@@ -119,6 +122,7 @@ impl Desk {
     /// A desk before `guard`, of the replica of this name.
     pub fn new(guard: Guard, surroundings: Arc<dyn Surroundings>, outside: Outside, replica: &str) -> Self {
         Self {
+            turns: Arc::new(Semaphore::new((guard.places() / 2).max(1))),
             guard,
             surroundings,
             outside,
@@ -136,7 +140,7 @@ impl Desk {
         &*self.surroundings
     }
 
-    /// Decides. A namespace whose labels cannot be read is an error, and so a denial: it may be one of production.
+    /// Decides; for the API server at once or not at all, for others when it is their turn. A namespace whose labels cannot be read is an error, and so a denial: it may be one of production.
     pub async fn decide(&self, asked: Asked) -> Result<Decided, Busy> {
         let labels = self.surroundings.labels(&asked.namespace).await;
         let unknown = labels.as_ref().err().cloned();
@@ -151,6 +155,11 @@ impl Desk {
             },
             object: asked.object,
             old: asked.old,
+        };
+        let _turn = match request.source {
+            Source::Admission => None,
+            // Nobody closes it.
+            Source::Reconcile | Source::Audit | Source::Cli => Some(self.turns.acquire().await.map_err(|_| Busy)?),
         };
         let now = (self.outside.now)();
         let answer = match unknown.filter(|_| request.operation != Operation::Delete) {

@@ -2,13 +2,16 @@
 
 pub use api::exception::PolicyException;
 use api::exception::PolicyExceptionSpec as Spec;
-use jiff::{Timestamp, ToSpan};
+use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde_json::Value;
 
 use crate::decision::{Action, Excepted, OPERATOR, Violation};
 
 /// The longest that an exception may hold, in days.
 pub const LONGEST_DAYS: i64 = 90;
+
+/// By how much the clock of an API server may be ahead of ours.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_mins(5);
 
 /// Whom a decision is about.
 #[derive(Clone, Copy)]
@@ -21,6 +24,7 @@ pub(crate) struct Subject<'a> {
 pub fn why_not(exception: &PolicyException, now: Timestamp) -> Option<String> {
     let created = exception.metadata.creation_timestamp.as_ref();
     let begun = created.map_or(now, |created| created.0);
+    let latest = begun.checked_add((LONGEST_DAYS * 24).hours()).ok();
     let Spec {
         rules,
         selector,
@@ -31,10 +35,9 @@ pub fn why_not(exception: &PolicyException, now: Timestamp) -> Option<String> {
     let expires = expires.0;
     let why = if expires <= now {
         format!("expired at {expires}")
-    } else if begun
-        .checked_add((LONGEST_DAYS * 24).hours())
-        .is_ok_and(|latest| expires > latest)
-    {
+    } else if begun.duration_since(now) > CLOCKS_DIFFER {
+        format!("was made at {begun}, which is not yet; correct the clock of whoever made it, and make it again")
+    } else if latest.is_none_or(|latest| expires > latest) {
         format!("holds for more than {LONGEST_DAYS} days; make one that ends sooner")
     } else if rules.is_empty() || selector.namespaces.is_empty() {
         "names no rule or no namespace".to_owned()
@@ -202,13 +205,27 @@ mod tests {
     #[test]
     fn an_exception_ends_and_needs_a_name_to_it() {
         type Change = fn(&mut PolicyException);
-        let changes: [(Change, &str); 4] = [
+        let changes: [(Change, &str); 6] = [
             (
                 |e| e.spec.expires = at("2026-11-27T00:00:00Z"),
                 "expired at 2026-11-27T00:00:00Z",
             ),
             (
                 |e| e.spec.expires = at("2027-01-31T00:00:00Z"),
+                "holds for more than 90 days",
+            ),
+            (
+                |e| {
+                    e.metadata.creation_timestamp = Some(at("2099-01-01T00:00:00Z"));
+                    e.spec.expires = at("2099-01-02T00:00:00Z");
+                },
+                "was made at 2099-01-01T00:00:00Z, which is not yet",
+            ),
+            (
+                |e| {
+                    e.metadata.creation_timestamp = None;
+                    e.spec.expires = Time(Timestamp::MAX);
+                },
                 "holds for more than 90 days",
             ),
             (|e| e.spec.approver = " ".to_owned(), "has no reason or no approver"),

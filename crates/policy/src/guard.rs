@@ -31,6 +31,7 @@ pub type SharedPlanner = Arc<dyn Planner + Send + Sync>;
 pub struct Guard {
     queue: SyncSender<Question>,
     active: Arc<RwLock<Active>>,
+    places: usize,
 }
 
 /// Which policies are in force, and the how manieth they are.
@@ -71,7 +72,8 @@ pub struct Busy;
 impl Guard {
     /// Starts `threads`. No policies are in force yet: every answer is an error until [`Guard::activate`].
     pub fn start(threads: NonZeroUsize, planner: &SharedPlanner) -> io::Result<Self> {
-        let (queue, questions) = sync_channel(threads.get() * WAITING_PER_THREAD);
+        let places = threads.get() * WAITING_PER_THREAD;
+        let (queue, questions) = sync_channel(places);
         let questions = Arc::new(Mutex::new(questions));
         let active = Arc::<RwLock<Active>>::default();
         for _ in 0..threads.get() {
@@ -81,7 +83,7 @@ impl Guard {
                 .stack_size(stack::SIZE)
                 .spawn(move || answer_all(&questions, &active, &*planner))?;
         }
-        Ok(Self { queue, active })
+        Ok(Self { queue, active, places })
     }
 
     /// Puts policies in force, for every question that a thread takes from now on.
@@ -90,6 +92,11 @@ impl Guard {
         let mut active = self.active.write().unwrap_or_else(PoisonError::into_inner);
         active.policies = Some(policies);
         active.generation += 1;
+    }
+
+    /// How many questions may wait.
+    pub fn places(&self) -> usize {
+        self.places
     }
 
     /// The how manieth policies are in force; 0 if none ever were.

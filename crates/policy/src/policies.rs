@@ -157,7 +157,7 @@ impl Policies {
         now: Timestamp,
     ) -> Decision {
         // Whoever could not delete what rules now deny could never mend it.
-        if request.operation == Operation::Delete {
+        if request.operation == Operation::Delete || is_leaving(request) {
             return Decision::of(Vec::new(), Vec::new(), Vec::new(), self.revisions.clone());
         }
         let question = Question {
@@ -311,7 +311,9 @@ impl Question<'_> {
         Ok(violations)
     }
 
-    /// Lets an update pass that does not touch the spec, or worsens nothing: who must mend ten things may begin with one.
+    /// Lets an update pass that does not touch what rules judge, or worsens nothing: who must mend ten things may begin with
+    /// one. What is found of the Database as it was is found as if it were made anew, by nobody: what depends on who does it,
+    /// or on what is done, was not so before.
     fn ratchet(&self, violations: &mut [Violation], warnings: &mut Vec<String>) {
         let denies = |violation: &Violation| violation.action == Action::Deny;
         let (Operation::Update, Some(old)) = (self.request.operation, &self.request.old) else {
@@ -320,15 +322,22 @@ impl Question<'_> {
         if !violations.iter().any(denies) {
             return;
         }
-        let untouched = normal(&self.request.object)["spec"] == normal(old)["spec"];
-        let before = match self.violations(old) {
-            Ok(before) => before,
-            Err(_) if untouched => Vec::new(),
-            // What held before cannot be said, so nothing is let pass.
-            Err(_) => return,
+        let as_it_was = Request {
+            operation: Operation::Create,
+            user: None,
+            object: old.clone(),
+            old: None,
+            ..self.request.clone()
         };
+        let question = Question {
+            request: &as_it_was,
+            place: self.place.clone(),
+            ..*self
+        };
+        // What held before cannot be said, so nothing is let pass.
+        let Ok(before) = question.violations(old) else { return };
         for violation in violations.iter_mut().filter(|violation| denies(violation)) {
-            if untouched || before.iter().any(|before| no_worse(violation, before)) {
+            if before.iter().any(|before| no_worse(violation, before)) {
                 violation.action = Action::Warn;
                 warnings.push(format!("{}: it was so before this change, which passes", violation.id));
             }
@@ -336,21 +345,48 @@ impl Question<'_> {
     }
 }
 
-/// Whether a finding is no worse than one of the Database as it was.
+/// Whether a finding is no worse than one that spoke against the Database as it was.
 fn no_worse(now: &Violation, before: &Violation) -> bool {
-    let same = now.id == before.id && now.path == before.path;
-    same && match (now.measure, before.measure) {
-        (Some(now), Some(before)) => now <= before,
-        _ => now.message == before.message,
-    }
+    let same = now.id == before.id && now.path == before.path && now.level == before.level;
+    same && before.action == Action::Deny
+        && match (now.measure, before.measure) {
+            (Some(now), Some(before)) => now <= before,
+            _ => now.message == before.message,
+        }
 }
 
-/// A Database as rules see it: with defaults, without nulls and without what servers write.
+/// Whether two Databases are the same to rules: an update from one to the other needs no decision.
+pub fn are_same(object: &Value, old: &Value) -> bool {
+    normal(object) == normal(old)
+}
+
+/// Whether it is being deleted already, and nothing but that goes on: a finalizer is removed.
+fn is_leaving(request: &Request) -> bool {
+    let leaving = |object: &Value| !object["metadata"]["deletionTimestamp"].is_null();
+    request.operation == Operation::Update
+        && request
+            .old
+            .as_ref()
+            .is_some_and(|old| leaving(old) && leaving(&request.object) && old["spec"] == request.object["spec"])
+}
+
+/// What of the metadata is declared. The rest is written by servers and controllers, and differs between who asks.
+const DECLARED: [&str; 5] = ["name", "generateName", "namespace", "labels", "annotations"];
+
+/// Begins the names of annotations that tools keep their state in.
+const KUBECTL: &str = "kubectl.kubernetes.io/";
+
+/// A Database as rules see it: with defaults, without nulls, and of its metadata what is declared.
 fn normal(object: &Value) -> Value {
     let mut object = object.clone();
     api::strict::fill_in(&mut object);
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("managedFields");
+        metadata.retain(|field, _| DECLARED.contains(&field.as_str()));
+        for texts in ["labels", "annotations"] {
+            if let Some(texts) = metadata.get_mut(texts).and_then(Value::as_object_mut) {
+                texts.retain(|name, _| !name.starts_with(KUBECTL) && !api::names::is_written_by_operator(name));
+            }
+        }
     }
     object
 }

@@ -1,7 +1,8 @@
 //! Settings of policies, by level, and how those of several levels become one.
 //!
 //! Going down from global to environment, a level can only tighten: `max` takes the smallest, `min` the largest, `allow`
-//! what all allow, `require` what anyone requires. Only an entry that the upper level marks `overridable` is replaced.
+//! what all allow, `require` what anyone requires. Only an entry that the upper level marks `overridable` is replaced; what a
+//! level above that one fixed goes on to bound everything.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +12,51 @@ use serde_json::{Map, Value, json};
 /// What one level sets.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Settings {
-    bounds: BTreeMap<(Side, String), Entry<i64>>,
-    allow: BTreeMap<String, Entry<Vec<String>>>,
-    require: BTreeMap<String, Entry<bool>>,
+    bounds: BTreeMap<(Side, String), Said<i64>>,
+    allow: BTreeMap<String, Said<Vec<String>>>,
+    require: BTreeMap<String, Said<bool>>,
+}
+
+/// What levels say of one setting.
+#[derive(Clone, PartialEq, Debug)]
+struct Said<T> {
+    /// The tightest of what no lower level may replace.
+    fixed: Option<Entry<T>>,
+    /// What the next lower level that says anything replaces. It never takes anything away from `fixed`.
+    overridable: Option<Entry<T>>,
+}
+
+impl<T: Clone> Said<T> {
+    fn new(entry: Entry<T>, overridable: bool) -> Self {
+        let (fixed, overridable) = if overridable {
+            (None, Some(entry))
+        } else {
+            (Some(entry), None)
+        };
+        Self { fixed, overridable }
+    }
+
+    fn over(&self, lower: &Self, tighter: impl Fn(&Entry<T>, &Entry<T>) -> Entry<T>) -> Self {
+        Self {
+            fixed: both(self.fixed.as_ref(), lower.fixed.as_ref(), tighter),
+            overridable: lower.overridable.clone(),
+        }
+    }
+
+    fn holds(&self, tighter: impl Fn(&Entry<T>, &Entry<T>) -> Entry<T>) -> Option<Entry<T>> {
+        both(self.fixed.as_ref(), self.overridable.as_ref(), tighter)
+    }
+}
+
+fn both<T: Clone>(
+    upper: Option<&Entry<T>>,
+    lower: Option<&Entry<T>>,
+    tighter: impl Fn(&Entry<T>, &Entry<T>) -> Entry<T>,
+) -> Option<Entry<T>> {
+    match (upper, lower) {
+        (Some(upper), Some(lower)) => Some(tighter(upper, lower)),
+        (upper, lower) => upper.or(lower).cloned(),
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -38,7 +81,6 @@ struct Entry<T> {
     text: String,
     /// Which level says so.
     level: String,
-    overridable: bool,
 }
 
 /// Why settings cannot be used.
@@ -64,20 +106,22 @@ impl Settings {
                     "max" => Side::Max,
                     "min" => Side::Min,
                     "allow" => {
-                        let entry = entry_of(list(&path, written)?, written, level, overridable);
-                        settings.allow.insert(name.clone(), entry);
+                        let entry = entry_of(list(&path, written)?, written, level);
+                        settings.allow.insert(name.clone(), Said::new(entry, overridable));
                         continue;
                     }
                     "require" => {
                         let value = written.as_bool().ok_or_else(|| error(&path, "must be true or false"))?;
-                        let entry = entry_of(value, written, level, overridable);
-                        settings.require.insert(name.clone(), entry);
+                        let entry = entry_of(value, written, level);
+                        settings.require.insert(name.clone(), Said::new(entry, overridable));
                         continue;
                     }
                     _ => return Err(error(&path, "is in no group that there is: max, min, allow, require")),
                 };
-                let entry = entry_of(bound(&path, name, written)?, written, level, overridable);
-                settings.bounds.insert((side, name.clone()), entry);
+                let entry = entry_of(bound(&path, name, written)?, written, level);
+                settings
+                    .bounds
+                    .insert((side, name.clone()), Said::new(entry, overridable));
             }
         }
         Ok(settings)
@@ -86,35 +130,16 @@ impl Settings {
     /// These settings, with those of the next lower level under them.
     #[must_use]
     pub fn over(mut self, lower: &Self) -> Self {
-        for ((side, name), entry) in &lower.bounds {
-            let tighter = |upper: &i64, lower: &i64| match side {
-                Side::Max => lower < upper,
-                Side::Min => lower > upper,
-            };
-            merge(&mut self.bounds, (*side, name.clone()), entry, |upper, lower| {
-                tighter(&upper.value, &lower.value).then(|| lower.clone())
+        for ((side, name), said) in &lower.bounds {
+            merge(&mut self.bounds, (*side, name.clone()), said, |upper, lower| {
+                side.tighter(upper, lower)
             });
         }
-        for (name, entry) in &lower.require {
-            merge(&mut self.require, name.clone(), entry, |upper, lower| {
-                (lower.value && !upper.value).then(|| lower.clone())
-            });
+        for (name, said) in &lower.require {
+            merge(&mut self.require, name.clone(), said, required);
         }
-        for (name, entry) in &lower.allow {
-            merge(&mut self.allow, name.clone(), entry, |upper, lower| {
-                let both = intersection(&upper.value, &lower.value);
-                let level = if both == upper.value {
-                    &upper.level
-                } else {
-                    &lower.level
-                };
-                Some(Entry {
-                    text: both.join(", "),
-                    value: both,
-                    level: level.clone(),
-                    overridable: lower.overridable,
-                })
-            });
+        for (name, said) in &lower.allow {
+            merge(&mut self.allow, name.clone(), said, allowed);
         }
         self
     }
@@ -122,33 +147,69 @@ impl Settings {
     /// As policies see them.
     pub fn to_value(&self) -> Value {
         let mut groups = json!({"max": {}, "min": {}, "allow": {}, "require": {}});
-        for ((side, name), entry) in &self.bounds {
-            groups[side.as_str()][name] = json!({"value": entry.value, "text": entry.text, "level": entry.level});
+        for ((side, name), said) in &self.bounds {
+            if let Some(entry) = said.holds(|upper, lower| side.tighter(upper, lower)) {
+                groups[side.as_str()][name] = json!({"value": entry.value, "text": entry.text, "level": entry.level});
+            }
         }
-        for (name, entry) in &self.allow {
-            groups["allow"][name] = json!({"value": entry.value, "text": entry.text, "level": entry.level});
+        for (name, said) in &self.allow {
+            if let Some(entry) = said.holds(allowed) {
+                groups["allow"][name] = json!({"value": entry.value, "text": entry.text, "level": entry.level});
+            }
         }
-        for (name, entry) in &self.require {
-            groups["require"][name] = json!({"value": entry.value, "level": entry.level});
+        for (name, said) in &self.require {
+            if let Some(entry) = said.holds(required) {
+                groups["require"][name] = json!({"value": entry.value, "level": entry.level});
+            }
         }
         groups
     }
 }
 
-/// What the upper level says stays, unless it may be replaced or `tighter` finds something.
+impl Side {
+    fn tighter(self, upper: &Entry<i64>, lower: &Entry<i64>) -> Entry<i64> {
+        let lower_is = match self {
+            Self::Max => lower.value < upper.value,
+            Self::Min => lower.value > upper.value,
+        };
+        if lower_is { lower.clone() } else { upper.clone() }
+    }
+}
+
+fn required(upper: &Entry<bool>, lower: &Entry<bool>) -> Entry<bool> {
+    if lower.value && !upper.value {
+        lower.clone()
+    } else {
+        upper.clone()
+    }
+}
+
+fn allowed(upper: &Entry<Vec<String>>, lower: &Entry<Vec<String>>) -> Entry<Vec<String>> {
+    let both = intersection(&upper.value, &lower.value);
+    let level = if both == upper.value {
+        &upper.level
+    } else {
+        &lower.level
+    };
+    Entry {
+        text: both.join(", "),
+        value: both,
+        level: level.clone(),
+    }
+}
+
+/// What a lower level says, under what upper ones say.
 fn merge<K: Ord, T: Clone>(
-    into: &mut BTreeMap<K, Entry<T>>,
+    into: &mut BTreeMap<K, Said<T>>,
     key: K,
-    lower: &Entry<T>,
-    tighter: impl FnOnce(&Entry<T>, &Entry<T>) -> Option<Entry<T>>,
+    lower: &Said<T>,
+    tighter: impl Fn(&Entry<T>, &Entry<T>) -> Entry<T>,
 ) {
     let next = match into.get(&key) {
-        Some(upper) if !upper.overridable => tighter(upper, lower),
-        Some(_) | None => Some(lower.clone()),
+        Some(upper) => upper.over(lower, tighter),
+        None => lower.clone(),
     };
-    if let Some(next) = next {
-        into.insert(key, next);
-    }
+    into.insert(key, next);
 }
 
 /// What both lists allow. An element that is a path allows all below it.
@@ -166,7 +227,7 @@ fn intersection(upper: &[String], lower: &[String]) -> Vec<String> {
     both
 }
 
-fn entry_of<T>(value: T, written: &Value, level: &str, overridable: bool) -> Entry<T> {
+fn entry_of<T>(value: T, written: &Value, level: &str) -> Entry<T> {
     let text = match written {
         Value::String(text) => text.clone(),
         Value::Array(items) => {
@@ -179,7 +240,6 @@ fn entry_of<T>(value: T, written: &Value, level: &str, overridable: bool) -> Ent
         value,
         text,
         level: level.to_owned(),
-        overridable,
     }
 }
 
@@ -315,6 +375,44 @@ mod tests {
         );
         assert_eq!(merged["require"]["backup"]["value"], false);
         assert_eq!(merged["allow"]["engines"]["value"], json!(["mysql"]));
+    }
+
+    #[test]
+    fn what_a_level_in_the_middle_lets_be_replaced_takes_nothing_from_what_is_fixed_above_it() {
+        let global = level(
+            "global",
+            &json!({"max": {"cpu": "8"}, "min": {"retention_days": 7}, "require": {"backup": true},
+                "allow": {"engines": ["redis", "postgresql"]}}),
+        );
+        let team = level(
+            "team/a",
+            &json!({"max": {"cpu": {"value": "4", "overridable": true}},
+                "min": {"retention_days": {"value": 30, "overridable": true}},
+                "require": {"backup": {"value": false, "overridable": true}},
+                "allow": {"engines": {"value": ["redis"], "overridable": true}}}),
+        );
+        let environment = level(
+            "environment/x",
+            &json!({"max": {"cpu": "64"}, "min": {"retention_days": 1}, "require": {"backup": false},
+                "allow": {"engines": ["mysql", "postgresql"]}}),
+        );
+        let of_team = global.clone().over(&team).to_value();
+        assert_eq!(
+            (
+                &of_team["max"]["cpu"]["value"],
+                &of_team["min"]["retention_days"]["value"]
+            ),
+            (&json!(4000), &json!(30))
+        );
+        assert_eq!(of_team["allow"]["engines"]["value"], json!(["redis"]));
+        let merged = global.over(&team).over(&environment).to_value();
+        assert_eq!(
+            merged["max"]["cpu"],
+            json!({"value": 8000, "text": "8", "level": "global"})
+        );
+        assert_eq!(merged["min"]["retention_days"]["value"], 7);
+        assert_eq!(merged["require"]["backup"]["value"], true);
+        assert_eq!(merged["allow"]["engines"]["value"], json!(["postgresql"]));
     }
 
     #[test]

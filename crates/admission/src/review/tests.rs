@@ -76,7 +76,7 @@ fn only_what_cannot_be_mended_otherwise_passes_unasked() {
         (
             "labels only",
             review("UPDATE", &labelled, &one),
-            Some(Passes::SpecUntouched),
+            Some(Passes::Untouched),
         ),
         (
             "finalizers of what is being deleted",
@@ -207,7 +207,7 @@ proptest! {
                 Passes::BeingDeleted => {
                     prop_assert!(request["object"]["metadata"]["deletionTimestamp"].is_string());
                 }
-                Passes::SpecUntouched => prop_assert_eq!(&request["object"]["spec"], &request["oldObject"]["spec"]),
+                Passes::Untouched => prop_assert_eq!(&request["object"]["spec"], &request["oldObject"]["spec"]),
             }
         }
     }

@@ -144,3 +144,145 @@ fn nothing_to_ask_is_no_policy() {
     let loaded = policies(&[("database.x", &rule("x.x", "true"))], &settings);
     assert!(matches!(loaded, Err(LoadError::Settings(_))));
 }
+
+/// An update, by eve.
+fn update(object: &Value, old: &Value) -> Request {
+    Request {
+        operation: Operation::Update,
+        user: Some(User {
+            name: "eve".to_owned(),
+            ..User::default()
+        }),
+        old: Some(old.clone()),
+        ..request(object)
+    }
+}
+
+/// A global rule with these words and this measure (Rego), and what it does.
+fn measured(condition: &str, action: &str, measure: &str) -> String {
+    format!(
+        "violations contains {{\"id\": \"size.cpu\", \"severity\": \"low\", \"action\": \"{action}\", \"path\": \"spec\", \
+         \"message\": \"too much\", \"measure\": {measure}}} if {{ {condition} }}"
+    )
+}
+
+#[test]
+fn an_update_passes_if_it_makes_nothing_worse() {
+    let size = "n := input.object.spec.n; n > 4";
+    let rule = measured(size, "deny", "input.object.spec.n");
+    let policies = policies(&[("database.size", &rule)], &json!({})).expect("they load");
+    let of = |n: i64| json!({"spec": {"n": n}});
+    for (from, to, action) in [
+        (8, 8, Some(Action::Warn)),
+        (8, 6, Some(Action::Warn)),
+        (8, 4, None),
+        (8, 9, Some(Action::Deny)),
+        (4, 8, Some(Action::Deny)),
+    ] {
+        let decision = decide(&policies, &update(&of(to), &of(from)));
+        let found = decision.violations.first().map(|violation| violation.action);
+        assert_eq!(found, action, "{from} to {to}");
+        assert_eq!(
+            decision.verdict == Verdict::Deny,
+            action == Some(Action::Deny),
+            "{from} to {to}"
+        );
+    }
+}
+
+#[test]
+fn what_depends_on_who_does_what_was_not_so_before() {
+    let of_user =
+        rule("who.x", "input.user.name != \"dba\"").replace("violations contains", "user_violations contains");
+    let frozen = rule("freeze.x", "input.operation == \"UPDATE\"");
+    let quiet = rule("quiet.x", "input.user.name != \"dba\"");
+    for (package, text) in [
+        ("database.who", of_user),
+        ("database.freeze", frozen),
+        ("database.quiet", quiet),
+    ] {
+        let policies = policies(&[(package, &text)], &json!({})).expect("they load");
+        let request = update(&json!({"spec": {"n": 8}}), &json!({"spec": {"n": 1}}));
+        assert_eq!(decide(&policies, &request).verdict, Verdict::Deny, "{package}");
+    }
+}
+
+#[test]
+fn what_was_a_warning_before_or_of_another_level_excuses_nothing() {
+    let of = |n: i64| json!({"spec": {"n": n}});
+    let grows = format!(
+        "{}\n{}",
+        measured("input.object.spec.n <= 4", "warn", "1"),
+        measured("input.object.spec.n > 4", "deny", "1"),
+    );
+    let one = policies(&[("database.size", &grows)], &json!({})).expect("they load");
+    assert_eq!(decide(&one, &update(&of(8), &of(4))).verdict, Verdict::Deny);
+    let two = policies(
+        &[
+            (
+                "database.size",
+                &measured("n := input.object.spec.n; n > 4", "deny", "input.object.spec.n - 4"),
+            ),
+            (
+                "database.team.payments.size",
+                &measured("n := input.object.spec.n; n > 0", "warn", "input.object.spec.n"),
+            ),
+        ],
+        &json!({}),
+    )
+    .expect("they load");
+    assert_eq!(decide(&two, &update(&of(8), &of(4))).verdict, Verdict::Deny);
+}
+
+#[test]
+fn rules_about_labels_are_asked_also_where_the_spec_stays() {
+    let policies = policies(
+        &[(
+            "database.owned",
+            &rule("owned.x", "not input.object.metadata.labels.owner"),
+        )],
+        &json!({}),
+    )
+    .expect("they load");
+    let with = json!({"metadata": {"labels": {"owner": "ann"}}, "spec": {}});
+    let without = json!({"metadata": {"labels": {"other": "x"}}, "spec": {}});
+    assert_eq!(decide(&policies, &update(&without, &with)).verdict, Verdict::Deny);
+    assert_eq!(decide(&policies, &update(&without, &without)).verdict, Verdict::Warn);
+}
+
+#[test]
+fn of_metadata_rules_see_what_is_declared_whoever_asks() {
+    let metadata = json!({
+        "name": "orders", "namespace": "shop", "uid": "u", "generation": 3, "resourceVersion": "7", "finalizers": ["f"],
+        "managedFields": [{}], "creationTimestamp": "t", "labels": {"a": "b", "intent.example.com/bucket": "7"},
+        "annotations": {"c": "d", "kubectl.kubernetes.io/last-applied-configuration": "{}", "intent.example.com/fence": "1"},
+    });
+    let declared = json!({"name": "orders", "namespace": "shop", "labels": {"a": "b"}, "annotations": {"c": "d"}});
+    let policies = policies(&[("database.x", &rule("x.x", "true"))], &json!({})).expect("they load");
+    let planner = |_: &Value, _: &str| Ok(Vec::new());
+    let of = |metadata: &Value| json!({"metadata": metadata, "spec": {}});
+    let input = policies.input(&request(&of(&metadata)), &planner, Timestamp::UNIX_EPOCH);
+    assert_eq!(input["object"]["metadata"], declared);
+    assert!(are_same(&of(&metadata), &of(&declared)));
+    assert!(!are_same(
+        &of(&json!({"labels": {"a": "c"}})),
+        &of(&json!({"labels": {"a": "b"}}))
+    ));
+}
+
+#[test]
+fn an_end_is_never_held_up() {
+    let policies = policies(&[("database.x", "violations contains 7")], &json!({})).expect("they load");
+    let leaving = |n: i64| json!({"metadata": {"deletionTimestamp": "t", "finalizers": [n]}, "spec": {}});
+    assert_eq!(
+        decide(&policies, &update(&leaving(1), &leaving(2))).verdict,
+        Verdict::Allow
+    );
+    // Who writes a time of deletion himself is not leaving.
+    let staying = json!({"spec": {}});
+    assert_eq!(
+        decide(&policies, &update(&leaving(1), &staying)).verdict,
+        Verdict::Error
+    );
+    assert_eq!(decide(&policies, &request(&leaving(1))).verdict, Verdict::Error);
+}

@@ -1,6 +1,7 @@
 //! The command line: what can be asked for. Parsing does nothing; `main` maps each command to its function.
 
 mod bundle;
+mod diff;
 mod fleet;
 mod policy;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use bundle::{BuildArguments, InspectArguments, SignArguments, VerifyArguments};
+pub(crate) use diff::DiffArguments;
 pub(crate) use fleet::{
     Cluster, DrainArguments, ExplainArguments, FleetCommand, FleetOutput, SimulateArguments, StatusArguments,
 };

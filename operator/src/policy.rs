@@ -2,6 +2,7 @@
 
 mod bench;
 mod bundle;
+mod diff;
 pub(crate) mod read;
 pub(crate) mod source;
 mod test;
@@ -28,6 +29,7 @@ pub(crate) fn run(command: PolicyCommand) -> Done {
         PolicyCommand::Eval(arguments) => eval(&arguments),
         PolicyCommand::Test(arguments) => test::run(&arguments),
         PolicyCommand::Lint(arguments) => lint(&arguments),
+        PolicyCommand::Diff(arguments) => diff::run(&arguments),
         PolicyCommand::Bench(arguments) => bench::run(&arguments),
         PolicyCommand::Build(arguments) => bundle::build(&arguments),
         PolicyCommand::Sign(arguments) => bundle::sign(&arguments),

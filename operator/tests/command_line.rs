@@ -70,6 +70,7 @@ fn help_of_every_command() {
         ("help/policy.txt", &["policy", "--help"]),
         ("help/policy_bench.txt", &["policy", "bench", "--help"]),
         ("help/policy_build.txt", &["policy", "build", "--help"]),
+        ("help/policy_diff.txt", &["policy", "diff", "--help"]),
         ("help/policy_eval.txt", &["policy", "eval", "--help"]),
         ("help/policy_inspect.txt", &["policy", "inspect", "--help"]),
         ("help/policy_lint.txt", &["policy", "lint", "--help"]),

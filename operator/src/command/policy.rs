@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use policy::request::Operation;
 
 use super::bundle::{self, BuildArguments, InspectArguments, SignArguments, VerifyArguments};
+use super::diff::{self, DiffArguments};
 use super::namespace;
 
 pub(super) const EXAMPLES: &str = "\
@@ -23,6 +24,8 @@ Examples:
       How long a decision takes
   database-operator policy build policies --to policies.tar.gz --revision v42 --sequence 42
       A bundle, to be signed and shipped
+  database-operator policy diff policies policies.tar.gz --against-cluster
+      What it would newly deny of what exists
 
 Exit codes: 0 done or allowed, 1 refused by a rule, 2 error.";
 
@@ -98,6 +101,9 @@ pub(crate) enum PolicyCommand {
     /// Check policies as they are checked before they are loaded
     #[command(after_help = LINT_EXAMPLES)]
     Lint(LintArguments),
+    /// Compare what two sets of policies deny of existing Databases
+    #[command(after_help = diff::EXAMPLES)]
+    Diff(Box<DiffArguments>),
     /// Measure how long a decision takes
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(Box<BenchArguments>),

@@ -164,7 +164,8 @@ pub(super) fn files(path: &Path) -> Result<Files, ReadError> {
     archive::read(&packed).map_err(|error| unusable(error.into()))
 }
 
-fn documents(path: &Path) -> Result<Vec<Value>, Box<dyn std::error::Error>> {
+/// The documents of a file; `-` means standard input.
+pub(super) fn documents(path: &Path) -> Result<Vec<Value>, Box<dyn std::error::Error>> {
     let text = plan::read(path)?;
     let documents: Vec<Value> = serde_yaml::from_multiple(&text).map_err(|error| ReadError::Yaml {
         path: path.to_owned(),

@@ -14,20 +14,37 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
 use crate::tls::Tls;
 
-/// Open connections. One more is closed at once: whoever opens it learns that without waiting.
-pub const CONNECTIONS: usize = 1_024;
-/// Longest that a handshake may take.
-pub const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Longest between two requests, and for the head of one. Longer than clients in Go keep a connection that they do not
-/// use (90 s): a request that crosses the end of its connection is lost, and they do not send a POST again.
-pub const IDLE: Duration = Duration::from_secs(120);
-/// How long requests in flight may hold up the end.
-pub const GRACE: Duration = Duration::from_secs(5);
 /// Rest when the system gives no connection (out of file descriptors).
 const REST: Duration = Duration::from_millis(100);
+
+/// What is served to how many for how long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Open connections. One more is closed at once: whoever opens it learns that without waiting.
+    pub connections: usize,
+    /// Longest that a handshake may take.
+    pub handshake: Duration,
+    /// Longest between two requests, and for the head of one. Longer than clients in Go keep a connection that they do
+    /// not use (90 s): a request that crosses the end of its connection is lost, and they do not send a POST again.
+    pub idle: Duration,
+    /// How long requests in flight may hold up the end.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 1_024,
+            handshake: Duration::from_secs(5),
+            idle: Duration::from_secs(120),
+            grace: Duration::from_secs(5),
+        }
+    }
+}
 
 /// What happened to connections. All only grow.
 #[derive(Debug, Default)]
@@ -43,7 +60,7 @@ impl Connections {
         self.accepted.load(Relaxed)
     }
 
-    /// Closed at once, since there are [`CONNECTIONS`].
+    /// Closed at once, since there are as many as [`Limits::connections`].
     pub fn cut(&self) -> u64 {
         self.cut.load(Relaxed)
     }
@@ -54,63 +71,95 @@ impl Connections {
     }
 }
 
-/// Serves `router` until `until` completes; requests in flight then get [`GRACE`].
-///
-/// API servers learn some time after the start of a termination that a replica goes: let `until` complete a few seconds
-/// later, or their requests meet a closed port.
-pub async fn serve(
-    listener: TcpListener,
-    tls: &Tls,
+/// Serves `router` with the usual limits, like [`Server::serve`].
+pub async fn serve(listener: TcpListener, tls: Tls, router: Router, until: impl Future<Output = ()>) {
+    Server::new(tls, router).serve(listener, until).await;
+}
+
+/// A server that is about to serve.
+#[derive(Debug)]
+pub struct Server {
+    tls: Tls,
     router: Router,
+    limits: Limits,
     connections: Arc<Connections>,
-    until: impl Future<Output = ()>,
-) {
-    let door = Arc::new(Door {
-        acceptor: tls.acceptor(),
-        router,
-        connections,
-    });
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let graceful = GracefulShutdown::new();
-    let mut until = std::pin::pin!(until);
-    loop {
-        let accepted = tokio::select! {
-            () = &mut until => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => {
+}
+
+impl Server {
+    /// With the usual limits.
+    pub fn new(tls: Tls, router: Router) -> Self {
+        Self {
+            tls,
+            router,
+            limits: Limits::default(),
+            connections: Arc::default(),
+        }
+    }
+
+    /// With other limits.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// What happens to its connections.
+    pub fn connections(&self) -> Arc<Connections> {
+        Arc::clone(&self.connections)
+    }
+
+    /// Serves until `until` completes; requests in flight then get [`Limits::grace`].
+    ///
+    /// API servers learn some time after the start of a termination that a replica goes: let `until` complete a few
+    /// seconds later, or their requests meet a closed port.
+    pub async fn serve(self, listener: TcpListener, until: impl Future<Output = ()>) {
+        let grace = self.limits.grace;
+        let places = Arc::new(Semaphore::new(self.limits.connections));
+        let door = Arc::new(Door {
+            acceptor: self.tls.acceptor(),
+            router: self.router,
+            limits: self.limits,
+            connections: self.connections,
+        });
+        let graceful = GracefulShutdown::new();
+        let mut until = std::pin::pin!(until);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut until => break,
+                accepted = listener.accept() => accepted,
+            };
+            match (accepted, Arc::clone(&places).try_acquire_owned()) {
+                (Ok((stream, _)), Ok(place)) => {
                     door.connections.accepted.fetch_add(1, Relaxed);
                     tokio::spawn(Arc::clone(&door).connection(stream, graceful.watcher(), place));
                 }
-                Err(_) => {
+                (Ok(_), Err(_)) => {
                     door.connections.cut.fetch_add(1, Relaxed);
                 }
-            },
-            Err(error) => rest(&error).await,
+                (Err(error), _) => rest(&error).await,
+            }
         }
-    }
-    drop(listener);
-    if timeout(GRACE, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests in flight were broken off at the end");
+        drop(listener);
+        if timeout(grace, graceful.shutdown()).await.is_err() {
+            tracing::warn!("requests in flight were broken off at the end");
+        }
     }
 }
 
 struct Door {
-    acceptor: tokio_rustls::TlsAcceptor,
+    acceptor: TlsAcceptor,
     router: Router,
+    limits: Limits,
     connections: Arc<Connections>,
 }
 
 impl Door {
-    async fn connection(self: Arc<Self>, stream: TcpStream, watcher: Watcher, place: OwnedSemaphorePermit) {
+    /// Holds its place as long as it lasts.
+    async fn connection(self: Arc<Self>, stream: TcpStream, watcher: Watcher, _place: OwnedSemaphorePermit) {
         // An answer is one small packet, which nothing else will join.
         if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection ended at once");
-            return;
+            return self.failed(&error);
         }
-        let stream = match timeout(HANDSHAKE, self.acceptor.accept(stream)).await {
+        let stream = match timeout(self.limits.handshake, self.acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return self.failed(&error),
             Err(late) => return self.failed(&late),
@@ -118,12 +167,11 @@ impl Door {
         let service = TowerToHyperService::new(self.router.clone());
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(IDLE)
+            .header_read_timeout(self.limits.idle)
             .serve_connection(TokioIo::new(stream), service);
         if let Err(error) = watcher.watch(served).await {
             tracing::debug!(%error, "a connection broke off");
         }
-        drop(place);
     }
 
     fn failed(&self, error: &dyn std::fmt::Display) {

@@ -106,9 +106,15 @@ enum Unread {
 impl Webhook {
     /// Asks at `desk`.
     pub fn new(desk: Desk) -> Self {
+        Self::with_requests(desk, REQUESTS)
+    }
+
+    /// With room for so many at a time, not for [`REQUESTS`].
+    #[must_use]
+    pub fn with_requests(desk: Desk, requests: usize) -> Self {
         Self(Arc::new(Inner {
             desk,
-            requests: Semaphore::new(REQUESTS),
+            requests: Semaphore::new(requests),
             bodies: Semaphore::new(ALL_BODIES_BYTES / 1024),
             outcomes: Default::default(),
         }))

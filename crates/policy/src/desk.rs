@@ -84,7 +84,8 @@ pub struct Decided {
 }
 
 impl Decided {
-    fn of(id: Uuid, at: Timestamp, request_uid: Option<String>, mut answer: Answer, replica: &str) -> Self {
+    /// Masks what is said, and records it.
+    pub fn of(id: Uuid, at: Timestamp, request_uid: Option<String>, mut answer: Answer, replica: &str) -> Self {
         let record = mask(log::of(id, at, request_uid.as_deref(), &answer, replica));
         answer.decision.violations.clone_from(&record.record().violations);
         answer.decision.warnings.clone_from(&record.record().warnings);

@@ -387,6 +387,7 @@ fn normal(object: &Value) -> Value {
                 texts.retain(|name, _| !name.starts_with(KUBECTL) && !api::names::is_written_by_operator(name));
             }
         }
+        metadata.retain(|_, value| value.as_object().is_none_or(|texts| !texts.is_empty()));
     }
     object
 }

@@ -25,11 +25,11 @@ fn decided(verdict: Verdict, violations: Vec<Violation>, warnings: Vec<String>) 
         revision: revision.to_owned(),
         digest: String::new(),
     };
-    Decided {
-        id: "0193e5a4-0000-7000-8000-000000000001".parse().expect("a uuid"),
-        at: Timestamp::UNIX_EPOCH,
-        request_uid: Some("u-1".to_owned()),
-        answer: policy::guard::Answer {
+    Decided::of(
+        "0193e5a4-0000-7000-8000-000000000001".parse().expect("a uuid"),
+        Timestamp::UNIX_EPOCH,
+        Some("u-1".to_owned()),
+        policy::guard::Answer {
             request: Request {
                 operation: Operation::Create,
                 dry_run: false,
@@ -50,7 +50,8 @@ fn decided(verdict: Verdict, violations: Vec<Violation>, warnings: Vec<String>) 
             evaluated: Duration::ZERO,
             generation: 1,
         },
-    }
+        "replica",
+    )
 }
 
 fn json_of(answer: &Answer) -> Value {

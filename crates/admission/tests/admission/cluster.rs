@@ -380,9 +380,8 @@ async fn updates_are_asked_about_where_they_touch_the_spec(bed: &Bed) {
     bed.desk.guard().activate(rules("r9", RULES));
     let (before, _) = bed.last();
     for metadata in [
-        json!({"labels": {"a": "b"}}),
-        json!({"annotations": {"a": "b"}}),
         json!({"finalizers": ["intent.example.com/finalizer"]}),
+        json!({"ownerReferences": []}),
     ] {
         let patch = json!({"metadata": metadata}).to_string();
         let said = bed
@@ -399,6 +398,10 @@ async fn updates_are_asked_about_where_they_touch_the_spec(bed: &Bed) {
         (before, 0),
         "the API server does not even ask"
     );
+    // Rules may judge labels.
+    let label = ["label", "-n", "shop", "db", "orders", "a=b"];
+    let said = bed.passes(&label, "").await;
+    assert!(said.contains("Warning: sizes.cpu: it was so before"), "{said}");
 
     // No worse than before.
     let said = bed.passes(&APPLY, &sized("orders", "9", "20Gi")).await;

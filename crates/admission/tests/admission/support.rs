@@ -118,6 +118,8 @@ impl Surroundings for Staging {
     fn decided(&self, decided: &Decided) {
         self.0.lock().expect("nobody panics").push(decided.clone());
     }
+
+    fn shed(&self) {}
 }
 
 /// A desk before so many threads.
@@ -128,7 +130,7 @@ pub(crate) fn desk(threads: usize, planner: &SharedPlanner, surroundings: Arc<dy
         now: Timestamp::now,
         random: || [7; 10],
     };
-    Desk::new(guard, surroundings, outside)
+    Desk::new(guard, surroundings, outside, "replica")
 }
 
 /// An authority with a certificate for [`SERVER`].

@@ -303,6 +303,7 @@ impl Surroundings for Slow {
     }
 
     fn decided(&self, _: &Decided) {}
+    fn shed(&self) {}
 }
 
 /// Fewer than in production, so that all of them are there before the first of them is late.

@@ -40,7 +40,7 @@ impl Default for Limits {
         Self {
             connections: 1_024,
             handshake: Duration::from_secs(5),
-            idle: Duration::from_secs(120),
+            idle: Duration::from_mins(2),
             grace: Duration::from_secs(5),
         }
     }

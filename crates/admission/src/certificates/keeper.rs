@@ -85,11 +85,20 @@ pub struct Keeper {
     pub standing: watch::Sender<Standing>,
 }
 
-/// What the watches have told: nothing yet, that there is none, or the object.
+/// What the watches have told.
 #[derive(Default)]
 struct Seen {
-    secret: Option<Option<Secret>>,
-    registration: Option<Option<ValidatingWebhookConfiguration>>,
+    secret: Told<Secret>,
+    registration: Told<ValidatingWebhookConfiguration>,
+}
+
+/// What a watch has told.
+#[derive(Default)]
+enum Told<K> {
+    #[default]
+    NothingYet,
+    ThereIsNone,
+    ThereIs(K),
 }
 
 impl Keeper {
@@ -106,8 +115,8 @@ impl Keeper {
             };
             tokio::select! {
                 () = &mut until => return,
-                Some(event) = secrets.next() => told(&mut seen.secret, event),
-                Some(event) = registrations.next() => told(&mut seen.registration, event),
+                Some(event) = secrets.next() => seen.secret.hear(event),
+                Some(event) = registrations.next() => seen.registration.hear(event),
                 () = sleep(wait) => {}
             }
         }
@@ -115,10 +124,10 @@ impl Keeper {
 
     /// Does what is to be done now, and says when to look again.
     async fn look(&self, seen: &Seen) -> Duration {
-        let (Some(secret), Some(registration)) = (&seen.secret, &seen.registration) else {
+        if matches!(seen.secret, Told::NothingYet) || matches!(seen.registration, Told::NothingYet) {
             return AGAIN;
-        };
-        match self.act(secret.as_ref(), registration.as_ref()).await {
+        }
+        match self.act(seen.secret.object(), seen.registration.object()).await {
             Ok(wait) => wait,
             Err(error) => {
                 let trouble = in_words(&error);
@@ -281,13 +290,23 @@ fn ca_bundle(registration: &ValidatingWebhookConfiguration, bundle: &ByteString)
     })
 }
 
-/// Keeps what a watch tells. One that fails is opened again by itself.
-fn told<K>(seen: &mut Option<Option<K>>, event: Result<Option<K>, watcher::Error>) {
-    match event {
-        Ok(object) => *seen = Some(object),
-        Err(error) => tracing::warn!(
-            error = in_words(&error),
-            "a watch for the webhook's certificates failed"
-        ),
+impl<K> Told<K> {
+    /// One that fails is opened again by itself.
+    fn hear(&mut self, event: Result<Option<K>, watcher::Error>) {
+        match event {
+            Ok(Some(object)) => *self = Self::ThereIs(object),
+            Ok(None) => *self = Self::ThereIsNone,
+            Err(error) => tracing::warn!(
+                error = in_words(&error),
+                "a watch for the webhook's certificates failed"
+            ),
+        }
+    }
+
+    fn object(&self) -> Option<&K> {
+        match self {
+            Self::ThereIs(object) => Some(object),
+            Self::NothingYet | Self::ThereIsNone => None,
+        }
     }
 }

@@ -72,8 +72,8 @@ pub(crate) async fn no_request_fails_while_certificates_change(bed: &Bed) {
         replica.accepted().await;
     }
     let (bundles, follows) = follow_bundle(bed).await;
-    let answers = timeout(PATIENCE, async { while dry_run(bed.client.clone()).await.is_err() {} });
-    answers.await.expect("the API server has learnt of the webhook");
+    let learnt = timeout(PATIENCE, async { while dry_run(bed.client.clone()).await.is_err() {} });
+    learnt.await.expect("the API server has learnt of the webhook");
 
     let (done, tally) = (Arc::new(AtomicBool::new(false)), Arc::new(Tally::default()));
     let through_the_api_server = Arc::new(Tally::default());
@@ -81,7 +81,7 @@ pub(crate) async fn no_request_fails_while_certificates_change(bed: &Bed) {
     for replica in &replicas {
         drivers.push(drive(replica, bundles.clone(), &done, &tally));
     }
-    let shown = changes(bundles).await;
+    let seen = changes(bundles).await;
     done.store(true, Relaxed);
     for driver in drivers {
         driver.await.expect("it ends");
@@ -95,7 +95,7 @@ pub(crate) async fn no_request_fails_while_certificates_change(bed: &Bed) {
         assert!(tally.answered.load(Relaxed) > 200, "too few to show anything");
     }
     println!(
-        "{} requests to three replicas and {} through the API server, {shown} bundles, none failed",
+        "{} requests to three replicas and {} through the API server, {seen} bundles, none failed",
         tally.answered.load(Relaxed),
         through_the_api_server.answered.load(Relaxed),
     );
@@ -123,15 +123,15 @@ async fn follow_bundle(bed: &Bed) -> (watch::Receiver<String>, JoinHandle<()>) {
 
 /// Waits until the authority has changed so often; how many bundles that took.
 async fn changes(mut bundles: watch::Receiver<String>) -> usize {
-    let authorities = |bundle: &str| bundle.matches("BEGIN").count();
+    let count = |bundle: &str| bundle.matches("BEGIN").count();
     let (mut seen, mut changes, mut last) = (1, 0, bundles.borrow().clone());
     while changes < CHANGES {
-        let changed = timeout(TIMES.authority + PATIENCE, bundles.changed()).await;
-        changed.expect("it changes").expect("it is followed");
+        let another = timeout(TIMES.authority + PATIENCE, bundles.changed()).await;
+        another.expect("it changes").expect("it is followed");
         let bundle = bundles.borrow_and_update().clone();
         seen += 1;
         // From two to the one that came last.
-        if authorities(&bundle) == 1 && authorities(&last) == 2 {
+        if count(&bundle) == 1 && count(&last) == 2 {
             assert!(last.ends_with(&bundle), "the newer one stays");
             changes += 1;
         }

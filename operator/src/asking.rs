@@ -33,6 +33,9 @@ use crate::policy::source::{Source, SourceError};
 /// How long the log gets, at the end, to keep what it has taken.
 const FLUSH: Duration = Duration::from_secs(5);
 
+/// How long the first look at the sources of policies may hold up the beginning.
+const FIRST_LOOK: Duration = Duration::from_secs(15);
+
 /// Why policies cannot be asked at all.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BeginError {
@@ -56,6 +59,7 @@ pub(crate) struct Asking {
     pub desk: Desk,
     around: Arc<Around>,
     following: Following,
+    status: watch::Receiver<Status>,
     log: Option<Arc<Log>>,
     https: Option<Https>,
 }
@@ -89,7 +93,7 @@ impl Asking {
             sources: Source::parse_all(&config.policies)?,
             keys: Keys {
                 files: config.policy_keys.clone(),
-                scope: String::new(),
+                scope: config.policy_scope.clone().unwrap_or_default(),
             },
             catalogue: catalogue.clone(),
             client: client.clone(),
@@ -99,7 +103,7 @@ impl Asking {
             now: Timestamp::now,
         };
         let (following, status) = Following::new(settings, guard.clone());
-        count_at_scrape(metrics, status, log.clone());
+        count_at_scrape(metrics, status.clone(), log.clone());
         let desk = Desk::new(guard, around.clone(), outside, &config.member);
         let https = match config.https_address {
             Some(address) => Some(Https::begin(
@@ -114,6 +118,7 @@ impl Asking {
             desk,
             around,
             following,
+            status,
             log,
             https,
         })
@@ -124,13 +129,22 @@ impl Asking {
         let Self {
             around,
             following,
+            mut status,
             log,
             https: server,
             ..
         } = self;
+        // Else what is reconciled first meets no policies, and its status says so for a while.
+        let begun = async {
+            let looked = status.wait_for(|status| status.looked);
+            if !matches!(tokio::time::timeout(FIRST_LOOK, looked).await, Ok(Ok(_))) {
+                tracing::warn!("the sources of policies are slow; beginning without them");
+            }
+            work.await
+        };
         // Boxed: they are large, and live as long as the process.
         let result = tokio::select! {
-            result = work => result,
+            result = begun => result,
             never = Box::pin(around.follow(namespaces)) => match never {},
             never = Box::pin(following.run()) => match never {},
         };

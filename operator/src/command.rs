@@ -4,6 +4,7 @@ mod bundle;
 mod diff;
 mod fleet;
 mod policy;
+mod webhook;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ pub(crate) use fleet::{
 pub(crate) use policy::{
     BenchArguments, EvalArguments, LintArguments, PolicyCommand, PolicyOutput, Question, TestArguments, TestOutput,
 };
+pub(crate) use webhook::WebhookArguments;
 
 use crate::config::Options;
 use crate::rbac::Subject;
@@ -112,6 +114,9 @@ pub(crate) enum Command {
     /// Print the definitions of Databases and of the ShardMap, and what fences replicas, as manifests
     #[command(after_help = CRDS_EXAMPLES)]
     Crds(CrdsArguments),
+    /// Print what tells the API server of the webhook, as manifests
+    #[command(after_help = webhook::EXAMPLES)]
+    Webhook(WebhookArguments),
     /// Print the permissions that the operator needs, as manifests
     #[command(after_help = RBAC_EXAMPLES)]
     Rbac(RbacArguments),

@@ -67,6 +67,8 @@ pub(crate) struct Config {
     pub policies: Vec<String>,
     /// Keys that bundles must be signed with, if any.
     pub policy_keys: Vec<PathBuf>,
+    /// What bundles must be signed for, if anything.
+    pub policy_scope: Option<String>,
     /// Threads that ask policies.
     pub policy_threads: usize,
     /// Where the webhook and the decision log are served.
@@ -203,6 +205,7 @@ impl Config {
             stop_seconds: options.stop_seconds.unwrap_or(25),
             policies: options.policies.filter(|sources| sources != &[""]).unwrap_or_default(),
             policy_keys: options.policy_keys.unwrap_or_default(),
+            policy_scope: options.policy_scope,
             policy_threads: options.policy_threads.unwrap_or(2),
             https_address: options.https_address,
             certificates: options.certificates,
@@ -309,6 +312,9 @@ impl Config {
         for (setting, _) in without.iter().filter(|(_, said)| *said && self.policies.is_empty()) {
             faults.push(format!("{setting}: means nothing without policies; set policies too"));
         }
+        if self.policy_scope.is_some() && self.policy_keys.is_empty() {
+            faults.push("policyScope: means nothing without policyKeys; set them too".to_owned());
+        }
         if self.certificates.is_some() && self.https_address.is_none() {
             faults.push("certificates: mean nothing without httpsAddress; set it too".to_owned());
         }
@@ -366,6 +372,7 @@ impl Config {
             stop_seconds: Some(config.stop_seconds),
             policies: Some(config.policies),
             policy_keys: Some(config.policy_keys),
+            policy_scope: config.policy_scope,
             policy_threads: Some(config.policy_threads),
             https_address: config.https_address,
             certificates: config.certificates,

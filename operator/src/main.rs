@@ -20,6 +20,7 @@ mod policy;
 mod rbac;
 mod run;
 mod version;
+mod webhook;
 
 use std::error::Error;
 use std::fmt::Display;
@@ -67,6 +68,9 @@ fn main() -> ExitCode {
             let subjects = arguments.subjects();
             print(&rbac::manifests(&arguments.own(), &arguments.namespaces, &subjects))
         }
+        Command::Webhook(arguments) => webhook::manifests(&arguments)
+            .map_err(Into::into)
+            .and_then(|text| print(&text)),
         Command::Version(arguments) => print(&version_text(arguments.output)),
     };
     match result {
@@ -146,7 +150,8 @@ async fn control(
     };
     let member = member::run(&client_config, &config, &telemetry.metrics, stop.clone(), work);
     match asking {
-        Some(asking) => asking.during(&config.namespaces, member).await?,
+        // In a box: it is large.
+        Some(asking) => Box::pin(asking.during(&config.namespaces, member)).await?,
         None => member.await?,
     }
     Ok(())

@@ -169,6 +169,46 @@ pub(crate) const RULES: &[Rule] = &[
         why: "Whether the fence is installed. Names alone are read.",
     },
     Rule {
+        scope: Scope::Cluster,
+        group: "admissionregistration.k8s.io",
+        resources: &["validatingwebhookconfigurations"],
+        names: &["database-operator"],
+        verbs: &["get", "list", "watch", "patch"],
+        why: "The authority of the operator's own certificates, so that the API server knows the webhook. Nothing else of it.",
+    },
+    Rule {
+        scope: Scope::Own,
+        group: "",
+        resources: &["configmaps"],
+        names: &[],
+        verbs: &["create"],
+        why: "What policies were in force. Which names may be created RBAC cannot tell.",
+    },
+    Rule {
+        scope: Scope::Own,
+        group: "",
+        resources: &["configmaps"],
+        names: &["database-operator-policies"],
+        verbs: &["get", "update"],
+        why: "What policies were in force, so that no older ones come into force.",
+    },
+    Rule {
+        scope: Scope::Own,
+        group: "",
+        resources: &["secrets"],
+        names: &[],
+        verbs: &["create"],
+        why: "The operator's own certificates. Which names may be created RBAC cannot tell.",
+    },
+    Rule {
+        scope: Scope::Own,
+        group: "",
+        resources: &["secrets"],
+        names: &["database-operator-webhook-tls"],
+        verbs: &["get", "list", "watch", "update"],
+        why: "The operator's own certificates.",
+    },
+    Rule {
         scope: Scope::Own,
         group: "coordination.k8s.io",
         resources: &["leases"],
@@ -370,13 +410,17 @@ mod tests {
         }
         let update = RULES.iter().filter(|rule| rule.verbs.contains(&"update"));
         let updated: Vec<_> = update.flat_map(|rule| rule.resources).copied().collect();
-        assert_eq!(updated, ["databases/finalizers", "shardmaps", "leases"]);
+        assert_eq!(
+            updated,
+            ["databases/finalizers", "shardmaps", "configmaps", "secrets", "leases"]
+        );
     }
 
     #[test]
     fn no_resource_is_granted_twice() {
         let mut all: Vec<_> = RULES
             .iter()
+            .filter(|rule| rule.scope != Scope::Own)
             .flat_map(|rule| rule.resources.iter().map(|resource| (rule.group, *resource)))
             .collect();
         let count = all.len();

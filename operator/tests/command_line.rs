@@ -76,6 +76,7 @@ fn help_of_every_command() {
         ("help/policy_lint.txt", &["policy", "lint", "--help"]),
         ("help/policy_sign.txt", &["policy", "sign", "--help"]),
         ("help/policy_test.txt", &["policy", "test", "--help"]),
+        ("help/webhook.txt", &["webhook", "--help"]),
         ("help/policy_verify.txt", &["policy", "verify", "--help"]),
         ("help/rbac.txt", &["rbac", "--help"]),
         ("help/version.txt", &["version", "--help"]),
@@ -232,7 +233,7 @@ fn permissions_are_yaml_and_both_ways_grant_the_same() {
     all.sort();
     some.sort();
     assert_eq!(all, some);
-    assert_eq!(all.len(), 17);
+    assert_eq!(all.len(), 22);
 }
 
 #[test]

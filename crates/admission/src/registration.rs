@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use api::names::{FIELD_MANAGER, GROUP, NAME_LABEL, PART_OF_LABEL, PLURAL, VERSION};
+use api::names::{BUCKET_LABEL, FENCE_ANNOTATION, FIELD_MANAGER, GROUP, NAME_LABEL, PART_OF_LABEL, PLURAL, VERSION};
 use serde_json::{Value, json};
 
 use crate::webhook;
@@ -82,12 +82,11 @@ pub fn manifest(registration: &Registration) -> Value {
             "matchConditions": [
                 {
                     "name": "declaration-is-touched",
-                    "expression": "request.operation != 'UPDATE' || !has(object.spec) || !has(oldObject.spec) \
-                                   || object.spec != oldObject.spec \
-                                   || (has(object.metadata.labels) ? object.metadata.labels : {}) \
-                                   != (has(oldObject.metadata.labels) ? oldObject.metadata.labels : {}) \
-                                   || (has(object.metadata.annotations) ? object.metadata.annotations : {}) \
-                                   != (has(oldObject.metadata.annotations) ? oldObject.metadata.annotations : {})",
+                    "expression": format!(
+                        "request.operation != 'UPDATE' || !has(object.spec) || !has(oldObject.spec) \
+                         || object.spec != oldObject.spec || !({}) || !({})",
+                        same("labels"), same("annotations"),
+                    ),
                 },
                 {
                     "name": "is-not-being-deleted",
@@ -104,6 +103,21 @@ pub fn manifest(registration: &Registration) -> Value {
         }],
     })
 }
+
+/// That two objects have the same of these, the operator's own and the last declaration, which `kubectl` keeps, apart.
+fn same(texts: &str) -> String {
+    let apart = [BUCKET_LABEL, FENCE_ANNOTATION, LAST_APPLIED].map(|name| format!("'{name}'"));
+    let within = |one: &str, other: &str| {
+        format!(
+            "(!has({one}.metadata.{texts}) || {one}.metadata.{texts}.all(k, k in [{}] || (has({other}.metadata.{texts}) \
+             && k in {other}.metadata.{texts} && {other}.metadata.{texts}[k] == {one}.metadata.{texts}[k])))",
+            apart.join(", ")
+        )
+    };
+    format!("{} && {}", within("object", "oldObject"), within("oldObject", "object"))
+}
+
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Annotation by which cert-manager is asked for the `caBundle`.
 pub(crate) const INJECT: &str = "cert-manager.io/inject-ca-from";

@@ -3,13 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use admission::certificates::keeper::Keeper;
 use admission::certificates::{Standing, Times, files};
-use admission::server::{self, Connections};
+use admission::server;
 use admission::tls::{Tls, TlsError};
 use admission::webhook::Webhook;
 use axum::Router;
@@ -82,7 +81,7 @@ impl Https {
             if let Ok(address) = listener.local_addr() {
                 tracing::info!(%address, "webhook");
             }
-            server::serve(listener, &tls, router, Arc::<Connections>::default(), until(ended)).await;
+            server::serve(listener, tls, router, until(ended)).await;
             keep.abort();
         };
         let thread = thread::Builder::new()

@@ -151,6 +151,11 @@ pub(crate) struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_keys: Option<Vec<PathBuf>>,
 
+    /// What bundles must be signed for, as in policy sign --scope. Default: for nothing in particular
+    #[arg(long, env = "DATABASE_OPERATOR_POLICY_SCOPE", value_name = "SCOPE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_scope: Option<String>,
+
     /// Threads that ask policies; each decides on about 1,500 Databases in a second. Default: 2
     #[arg(long, env = "DATABASE_OPERATOR_POLICY_THREADS", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -256,6 +261,7 @@ impl Options {
             stop_seconds,
             policies,
             policy_keys,
+            policy_scope,
             policy_threads,
             https_address,
             certificates,
@@ -288,6 +294,7 @@ impl Options {
             stop_seconds: stop_seconds.or(lower.stop_seconds),
             policies: policies.or(lower.policies),
             policy_keys: policy_keys.or(lower.policy_keys),
+            policy_scope: policy_scope.or(lower.policy_scope),
             policy_threads: policy_threads.or(lower.policy_threads),
             https_address: https_address.or(lower.https_address),
             certificates: certificates.or(lower.certificates),

@@ -34,6 +34,7 @@ fn all(tag: u16) -> Options {
         stop_seconds: Some(tag),
         policies: Some(vec![format!("policies-{tag}")]),
         policy_keys: Some(vec![format!("key-{tag}").into()]),
+        policy_scope: Some(format!("scope-{tag}")),
         policy_threads: Some(usize::from(tag)),
         https_address: Some(([127, 0, 0, 1], 100 + tag).into()),
         certificates: Some(format!("certificates-{tag}").into()),
@@ -69,6 +70,7 @@ fn defaults_are_as_documented() {
         stop_seconds: 25,
         policies: vec![],
         policy_keys: vec![],
+        policy_scope: None,
         policy_threads: 2,
         https_address: None,
         certificates: None,
@@ -139,6 +141,7 @@ retryPeriodSeconds: 1
 stopSeconds: 1
 policies: [policies-1]
 policyKeys: [key-1]
+policyScope: scope-1
 policyThreads: 1
 httpsAddress: 127.0.0.1:101
 certificates: certificates-1
@@ -190,7 +193,7 @@ fn all_faults_are_told_at_once() {
         weight: Some(10_001),
         renew_deadline_seconds: Some(14),
         policies: Some(vec!["configmap:nothing".to_owned()]),
-        policy_keys: Some(vec!["key.pem".into()]),
+        policy_scope: Some("production".to_owned()),
         policy_threads: Some(0),
         certificates: Some("/certificates".into()),
         decision_log: Some("decisions.db".into()),
@@ -223,6 +226,7 @@ fn all_faults_are_told_at_once() {
             "policyThreads",
             "decisionLogDays",
             "decisionLogMebibytes",
+            "policyScope",
             "certificates",
             "statefulsetReplicas",
             "leaseSeconds, renewDeadlineSeconds, retryPeriodSeconds"

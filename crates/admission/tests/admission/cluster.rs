@@ -379,7 +379,7 @@ async fn updates_are_asked_about_where_they_touch_the_spec(bed: &Bed) {
     let (before, _) = bed.last();
     for metadata in [
         json!({"finalizers": ["intent.example.com/finalizer"]}),
-        json!({"ownerReferences": []}),
+        json!({"labels": {"intent.example.com/bucket": "7"}, "annotations": {"intent.example.com/fence": "1"}}),
     ] {
         let patch = json!({"metadata": metadata}).to_string();
         let said = bed
@@ -465,7 +465,8 @@ async fn without_the_webhook(bed: &Bed, replicas: Vec<Replica>) {
     );
     // What touches no spec, and a deletion with its finalizer, go on.
     let patch = ["patch", "-n", "shop", "db", "small", "--type=merge", "-p"];
-    let metadata = json!({"metadata": {"finalizers": ["intent.example.com/finalizer"], "labels": {"a": "c"}}});
+    let metadata = json!({"metadata": {"finalizers": ["intent.example.com/finalizer"], "labels": {"intent.example.com/bucket": "7"},
+        "annotations": {"intent.example.com/fence": "1"}}});
     bed.passes(&[&patch[..], &[&metadata.to_string()]].concat(), "").await;
     bed.passes(&["delete", "-n", "shop", "db", "small", "--wait=false"], "")
         .await;

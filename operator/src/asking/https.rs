@@ -71,12 +71,17 @@ impl Https {
             .enable_all()
             .build()
             .map_err(HttpsError::Thread)?;
-        let bound = runtime.block_on(TcpListener::bind(address));
-        let listener = bound.map_err(|source| HttpsError::Bind { address, source })?;
+        let cannot = |source| HttpsError::Bind { address, source };
+        let listener = std::net::TcpListener::bind(address).map_err(cannot)?;
+        listener.set_nonblocking(true).map_err(cannot)?;
         let tls = Tls::new()?;
         let router = Webhook::new(desk.clone()).router().merge(more);
         let (end, ended) = watch::channel(false);
         let serve = async move {
+            let listener = match TcpListener::from_std(listener) {
+                Ok(listener) => listener,
+                Err(error) => return tracing::error!(%error, "the webhook is not served"),
+            };
             let keep = tokio::spawn(keep(certificates, tls.clone(), until(ended.clone())));
             if let Ok(address) = listener.local_addr() {
                 tracing::info!(%address, "webhook");

@@ -15,6 +15,8 @@
 //! | `counts.rs` | how many requests things cost |
 //! | `policies.rs` | what policies refuse in a reconcile, and what goes on |
 //! | `refused.rs` | what is refused, and how it is told |
+//! | `program.rs` | the real program, for `enforced.rs` and `secrets.rs`, which have the cluster for themselves |
+//! | `enforced.rs` | policies enforced by it: webhook, reconcile, log of decisions |
 //! | `secrets.rs` | that no secret is anywhere but in Secrets |
 //! | `upgrade.rs` | a newer operator beside running pods |
 //! | `pods.rs` | real engines in real pods |
@@ -22,11 +24,13 @@
 mod counts;
 mod crash;
 mod drift;
+mod enforced;
 mod errors;
 mod isolation;
 mod lifecycle;
 mod pods;
 mod policies;
+mod program;
 mod refused;
 mod secrets;
 mod support;

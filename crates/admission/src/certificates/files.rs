@@ -80,3 +80,69 @@ pub async fn follow(
         () = until => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use tempfile::TempDir;
+    use tokio::sync::watch;
+    use tokio::time::timeout;
+
+    use super::super::issue::carry_out;
+    use super::super::rotation::Step;
+    use super::super::{Standing, Times};
+    use super::*;
+
+    /// Generous: the machine may be busy.
+    const PATIENCE: Duration = Duration::from_mins(1);
+
+    fn pair() -> Pair {
+        let state = carry_out(Step::Begin, None, "here.svc", Timestamp::now(), &Times::default());
+        state.expect("it is made").leaf
+    }
+
+    fn write(folder: &Path, name: &str, text: &str) {
+        std::fs::write(folder.join(name), text).expect("it is written");
+    }
+
+    async fn until(standing: &mut watch::Receiver<Standing>, holds: impl Fn(&Standing) -> bool) {
+        let told = timeout(PATIENCE, standing.wait_for(holds)).await;
+        told.expect("in time").expect("they are followed");
+    }
+
+    #[tokio::test]
+    async fn files_are_followed_and_half_a_change_is_none() {
+        let folder = TempDir::new().expect("a folder");
+        let (tls, one, two) = (Tls::new().expect("TLS"), pair(), pair());
+        let (tell, mut standing) = watch::channel(Standing::default());
+        let follows = follow(
+            folder.path(),
+            Duration::from_millis(1),
+            &tls,
+            &tell,
+            std::future::pending(),
+        );
+        let changes = async {
+            until(&mut standing, |standing| standing.trouble.is_some()).await;
+            assert_eq!(tls.shown(), None, "there are no files yet");
+            write(folder.path(), "tls.crt", one.certificate());
+            write(folder.path(), "tls.key", one.key());
+            until(&mut standing, |standing| {
+                standing.trouble.is_none() && standing.accepted
+            })
+            .await;
+            assert_eq!(tls.shown().as_ref(), Some(&one));
+
+            write(folder.path(), "tls.key", two.key());
+            until(&mut standing, |standing| standing.trouble.is_some()).await;
+            assert_eq!(tls.shown().as_ref(), Some(&one), "the last good one");
+            write(folder.path(), "tls.crt", two.certificate());
+            until(&mut standing, |standing| standing.trouble.is_none()).await;
+            assert_eq!(tls.shown().as_ref(), Some(&two));
+        };
+        tokio::select! {
+            () = follows => unreachable!("it follows for ever"),
+            () = changes => {}
+        }
+    }
+}

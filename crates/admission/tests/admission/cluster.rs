@@ -463,7 +463,7 @@ async fn without_the_webhook(bed: &Bed, replicas: Vec<Replica>) {
         said.contains("failed calling webhook \"databases.intent.example.com\""),
         "{said}"
     );
-    // What touches no spec, and a deletion with its finalizer, go on.
+    // What rules do not judge, and a deletion with its finalizer, go on.
     let patch = ["patch", "-n", "shop", "db", "small", "--type=merge", "-p"];
     let metadata = json!({"metadata": {"finalizers": ["intent.example.com/finalizer"], "labels": {"intent.example.com/bucket": "7"},
         "annotations": {"intent.example.com/fence": "1"}}});

@@ -24,8 +24,10 @@ use crate::review::{self, Question, Review};
 pub const PATH: &str = "/validate";
 /// An update carries the object twice, and each may have 1.5 MiB.
 pub const BODY_BYTES: usize = 8 << 20;
-/// What all bodies that are being read or judged may take together.
-pub const ALL_BODIES_BYTES: usize = 64 << 20;
+/// What all large bodies that are being read or judged may take together.
+pub const LARGE_BODIES_BYTES: usize = 64 << 20;
+/// Up to here a body is not large: nobody who sends large ones, or says so, can be in the way of a usual request.
+pub const USUAL_BODY_BYTES: usize = 64 << 10;
 /// Requests that are judged at a time: most of them wait for the labels of their namespace, since the threads that ask
 /// policies have a shorter queue. More are turned away.
 pub const REQUESTS: usize = 256;
@@ -39,8 +41,8 @@ pub struct Webhook(Arc<Inner>);
 struct Inner {
     desk: Desk,
     requests: Semaphore,
-    /// In KiB.
-    bodies: Semaphore,
+    /// For large bodies, in KiB.
+    room: Semaphore,
     outcomes: [AtomicU64; Outcome::ALL.len()],
 }
 
@@ -115,7 +117,7 @@ impl Webhook {
         Self(Arc::new(Inner {
             desk,
             requests: Semaphore::new(requests),
-            bodies: Semaphore::new(ALL_BODIES_BYTES / 1024),
+            room: Semaphore::new(LARGE_BODIES_BYTES / 1024),
             outcomes: Default::default(),
         }))
     }
@@ -169,8 +171,13 @@ impl Webhook {
             Some(length) => length,
             None => BODY_BYTES,
         };
-        let kib = u32::try_from(most.div_ceil(1024)).map_err(|_| Unread::TooLarge)?;
-        let room = self.0.bodies.acquire_many(kib).await;
+        let large = if most > USUAL_BODY_BYTES {
+            most.div_ceil(1024)
+        } else {
+            0
+        };
+        let kib = u32::try_from(large).map_err(|_| Unread::TooLarge)?;
+        let room = self.0.room.acquire_many(kib).await;
         let room = room.expect("it is never closed");
         let mut body = Vec::with_capacity(said.unwrap_or_default());
         let mut chunks = Body::into_data_stream(request.into_body());

@@ -26,9 +26,9 @@ const FORMER: &str = "former-authority.crt";
 pub const BUNDLE: &str = "ca.crt";
 
 /// Since when both authorities have been accepted.
-const ACCEPTED_AT: &str = "intent.example.com/next-authority-accepted-at";
+const ACCEPTED_AT: &str = "next-authority-accepted-at";
 /// Since when the next authority has been the authority.
-const SWITCHED_AT: &str = "intent.example.com/authority-switched-at";
+const SWITCHED_AT: &str = "authority-switched-at";
 
 /// Why a Secret cannot be used. Says nothing of what is in it.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +39,8 @@ pub enum SecretError {
          is; delete or rename it, or read certificates from files"
     )]
     NotOurs,
-    /// A part is not there.
-    #[error("Secret {NAME} has no {0}")]
+    /// A part is not there, or is no time where it must be one.
+    #[error("Secret {NAME} has no {0} that can be read")]
     Missing(&'static str),
     /// A part cannot be read.
     #[error("Secret {NAME}: {part}")]
@@ -60,28 +60,27 @@ pub(super) fn write(state: &State, namespace: &str, old: Option<&Secret>) -> Sec
         change,
     } = state;
     let mut data = BTreeMap::new();
-    let mut put = |(certificate, key): (&str, &str), pair: &Pair| {
-        data.insert(certificate.to_owned(), ByteString(pair.certificate().into()));
-        data.insert(key.to_owned(), ByteString(pair.key().into()));
+    let mut put = |part: &str, text: &str| data.insert(part.to_owned(), ByteString(text.into()));
+    let pair = |(certificate, key), pair: &Pair| {
+        [
+            (certificate, pair.certificate().to_owned()),
+            (key, pair.key().to_owned()),
+        ]
     };
-    put(LEAF, leaf);
-    put(AUTHORITY, authority);
-    let mut metadata = old.map(|old| old.metadata.clone()).unwrap_or_default();
-    let annotations = metadata.annotations.get_or_insert_default();
-    annotations.remove(ACCEPTED_AT);
-    annotations.remove(SWITCHED_AT);
-    match change {
-        Change::Settled => {}
+    let change = match change {
+        Change::Settled => Vec::new(),
         Change::Announced { next, accepted } => {
-            put(NEXT, next);
-            annotations.extend(accepted.map(|at| (ACCEPTED_AT.to_owned(), at.to_string())));
+            let accepted = accepted.map(|at| (ACCEPTED_AT, at.to_string()));
+            pair(NEXT, next).into_iter().chain(accepted).collect()
         }
-        Change::Switched { former, since } => {
-            data.insert(FORMER.to_owned(), ByteString(former.clone().into_bytes()));
-            annotations.insert(SWITCHED_AT.to_owned(), since.to_string());
-        }
+        Change::Switched { former, since } => vec![(FORMER, former.clone()), (SWITCHED_AT, since.to_string())],
+    };
+    let usual = [pair(LEAF, leaf), pair(AUTHORITY, authority)];
+    for (part, text) in usual.into_iter().flatten().chain(change) {
+        put(part, &text);
     }
-    data.insert(BUNDLE.to_owned(), ByteString(state.bundle().into_bytes()));
+    put(BUNDLE, &state.bundle());
+    let mut metadata = old.map(|old| old.metadata.clone()).unwrap_or_default();
     let labels = metadata.labels.get_or_insert_default();
     labels.insert(MANAGED_BY_LABEL.to_owned(), FIELD_MANAGER.to_owned());
     labels.insert(PART_OF_LABEL.to_owned(), FIELD_MANAGER.to_owned());
@@ -122,19 +121,17 @@ pub(super) fn read(secret: &Secret) -> Result<State, SecretError> {
             source,
         })
     };
-    let annotations = secret.metadata.annotations.as_ref();
-    // A time that cannot be read counts as none: the wait for it begins anew.
-    let time = |name: &str| annotations.and_then(|annotations| annotations.get(name)?.parse::<Timestamp>().ok());
+    let time = |part: &'static str| text(part)?.parse::<Timestamp>().map_err(|_| SecretError::Missing(part));
     let has = |part: &str| data.is_some_and(|data| data.contains_key(part));
     let change = if has(NEXT.0) {
         Change::Announced {
             next: pair(NEXT)?,
-            accepted: time(ACCEPTED_AT),
+            accepted: has(ACCEPTED_AT).then(|| time(ACCEPTED_AT)).transpose()?,
         }
     } else if has(FORMER) {
         Change::Switched {
             former: text(FORMER)?,
-            since: time(SWITCHED_AT).ok_or(SecretError::Missing(SWITCHED_AT))?,
+            since: time(SWITCHED_AT)?,
         }
     } else {
         Change::Settled

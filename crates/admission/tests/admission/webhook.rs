@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
-use admission::webhook::{BODY_BYTES, Outcome, Webhook};
+use admission::webhook::{BODY_BYTES, LARGE_BODIES_BYTES, Outcome, Webhook};
 use axum::body::Body;
 use futures::future::join_all;
 use futures::stream;
@@ -181,6 +181,28 @@ async fn a_body_that_does_not_come_is_given_up() {
     assert_eq!(status, StatusCode::REQUEST_TIMEOUT, "{text}");
     assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
     assert_eq!(webhook.count(Outcome::Late), 1);
+}
+
+#[tokio::test]
+async fn large_bodies_that_do_not_come_are_not_in_the_way_of_usual_ones() {
+    let (webhook, _serving, client) = refusing().await;
+    let large = || {
+        let body = Body::from_stream(stream::pending::<Result<Vec<u8>, std::io::Error>>());
+        let mut request = post("/validate?timeout=1s", body);
+        request.headers_mut().insert("content-length", BODY_BYTES.into());
+        let client = client.clone();
+        tokio::spawn(async move { connected(&client).await.send(request).await.expect("an answer").0 })
+    };
+    // The last of them finds no room.
+    let sent: Vec<_> = (0..=LARGE_BODIES_BYTES / BODY_BYTES).map(|_| large()).collect();
+    let mut connection = connected(&client).await;
+    while webhook.count(Outcome::Late) == 0 {
+        let response = connection.review(&creation(&database("18"))).await;
+        assert_eq!(response["status"]["code"], 403, "{response}");
+    }
+    for status in join_all(sent).await {
+        assert_eq!(status.expect("it ends"), StatusCode::REQUEST_TIMEOUT);
+    }
 }
 
 #[tokio::test]

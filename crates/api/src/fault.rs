@@ -13,7 +13,8 @@ pub use crate::rules::schema_faults;
 pub struct Fault {
     /// Path of the field, such as `spec.resources.requests.storage`.
     pub field: String,
-    /// What stands there, as text; empty if the field is absent. Never a secret.
+    /// What stands there, as text; empty if the field is absent or unknown. Never a secret: [`HIDDEN`] for what may be
+    /// one, as every parameter's value may.
     pub value: String,
     /// The rule that it breaks, as the rest of a sentence that begins with the field: `must be more than 0`.
     pub rule: String,
@@ -37,6 +38,9 @@ impl Fault {
         }
     }
 }
+
+/// What stands for a value that must not be seen.
+pub const HIDDEN: &str = "(hidden)";
 
 /// Longest value that is repeated in a message, in characters; the rest is cut.
 const SHOWN_VALUE_MAX: usize = 80;

@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use regex::bytes::{Regex, RegexBuilder};
 use serde_json::{Map, Number, Value};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, HIDDEN};
 
 /// Drops every `null`: the schema has nothing nullable, so it is the same as absence.
 pub fn prune_nulls(value: &mut Value) {
@@ -76,8 +76,9 @@ struct Check {
 impl Check {
     fn find(&mut self, kind: Kind, path: &str, value: &str, rule: impl Into<String>, remedy: impl Into<String>) {
         // A URL with an `@` probably holds credentials; they must not be told, least of all where they are refused.
-        let secret = value.contains("://") && value.contains('@');
-        let fault = Fault::new(path, if secret { "(hidden)" } else { value }, rule, remedy);
+        let secret = value.contains("://") && value.contains('@') || may_be_secret(path);
+        let shown = if secret && !value.is_empty() { HIDDEN } else { value };
+        let fault = Fault::new(path, shown, rule, remedy);
         self.findings.push(Finding { fault, kind });
     }
 
@@ -148,13 +149,8 @@ impl Check {
                     Some(near) => format!("write {near}, or remove it"),
                     None => format!("remove it; known here: {}", known.join(", ")),
                 };
-                self.find(
-                    Kind::Refused,
-                    &path,
-                    &shown(value),
-                    "is not a field of this resource",
-                    remedy,
-                );
+                // Its value is not told: nobody knows what it was meant to be, and it is not needed to mend this.
+                self.find(Kind::Refused, &path, "", "is not a field of this resource", remedy);
             }
         }
     }
@@ -210,6 +206,15 @@ impl Check {
             self.find(Kind::Pattern, path, text, format!("must match {pattern}"), write);
         }
     }
+}
+
+/// Whether a secret may stand there. Of parameters and annotations nobody can tell by their names alone.
+fn may_be_secret(path: &str) -> bool {
+    let below = |field: &str| {
+        path.strip_prefix(field)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    below("spec.configuration") && !path.ends_with("Ref.name") || below("metadata.annotations")
 }
 
 fn is_whole(number: &Number) -> bool {

@@ -220,15 +220,15 @@ spec:
             [
                 "apiVersion (\"intent.example.com/v2\"): must be one of intent.example.com/v1; write intent.example.com/v1",
                 "metadata.lables: is not a field of this resource; write labels, or remove it",
-                "spec.configuration.parameters.ssl (\"true\"): must be of type text, but is true or false; put it in quotes, or YAML takes it for true or false",
-                "spec.configuration.parameters[\"work.mem\"] (\"64\"): must be of type text, but is a number; put it in quotes, or YAML takes it for a number",
+                "spec.configuration.parameters.ssl (\"(hidden)\"): must be of type text, but is true or false; put it in quotes, or YAML takes it for true or false",
+                "spec.configuration.parameters[\"work.mem\"] (\"(hidden)\"): must be of type text, but is a number; put it in quotes, or YAML takes it for a number",
                 "spec.engine (\"postgres\"): must be one of postgresql, mysql, mongodb, redis; write postgresql",
                 "spec.highAvailability (\"maybe\"): must be of type true or false, but is text; write true or false",
-                "spec.replicas (\"3\"): is not a field of this resource; remove it; known here: backupPolicy, configuration, deletionPolicy, engine, highAvailability, monitoring, resources, storageClass, version",
+                "spec.replicas: is not a field of this resource; remove it; known here: backupPolicy, configuration, deletionPolicy, engine, highAvailability, monitoring, resources, storageClass, version",
                 "spec.resources.requests.storage: is required; write it, for example 20Gi",
                 "spec.resources.requests.cpu (\"0.5\"): must be of type text or whole number, but has a fraction; put it in quotes",
                 "spec.resources.requests.memory (\"1K\"): must match ^([0-9]+(\\.[0-9]*)?|\\.[0-9]+)(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei|[eE][+-]?[0-9]{1,2})?$; write for example 512Mi",
-                "spec.storageclass (\"fast\"): is not a field of this resource; write storageClass, or remove it",
+                "spec.storageclass: is not a field of this resource; write storageClass, or remove it",
                 "spec.version (\"16\"): must be of type text, but is a number; put it in quotes, or YAML takes it for a number",
                 "metadata.name (\"Shop\"): must begin with a lower-case letter, hold only lower-case letters, digits and '-', and end with a letter or digit (its Services bear it); rename the Database",
             ]
@@ -294,6 +294,26 @@ spec:
             "{faults:?}"
         );
         assert!(!faults.concat().contains("hunter2"), "{faults:?}");
+    }
+
+    #[test]
+    fn values_that_may_be_secrets_are_not_repeated() {
+        for wrong in [
+            "  configuration: {parameters: {requirepass: 424242}}",
+            "  configuration: {parameters: {requirepass: \"424242\\n\"}}",
+            "  configuration: {parameters: requirepass 424242}",
+            "  configuration: {parameters: {user: [424242]}}",
+            "  configuration: requirepass 424242",
+            "  configuration: {secretRef: 424242}",
+            "  configuration: {requirepass: 424242}",
+            "  requirepass: 424242",
+            "requirepass: 424242",
+        ] {
+            let faults = faults(&format!("{GOOD}{wrong}\n")).concat();
+            assert!(!faults.contains("424242"), "{faults}");
+        }
+        let faults = faults(&GOOD.replace("  name: shop\n", "  name: shop\n  annotations: {pin: 424242}\n")).concat();
+        assert!(!faults.contains("424242"), "{faults}");
     }
 
     #[test]

@@ -392,7 +392,7 @@ impl Sources {
             engines::parameters::check_secret(engine, version, secret, "spec.configuration.secretRef")
                 .into_iter()
                 .map(|fault| Fault {
-                    value: "(hidden)".to_owned(),
+                    value: api::fault::HIDDEN.to_owned(),
                     ..fault
                 }),
         );

@@ -1,7 +1,7 @@
 //! MongoDB's options, by the dotted paths of its configuration file: `storage.wiredTiger.engineConfig.cacheSizeGB`,
 //! `setParameter.cursorTimeoutMillis`.
 
-use api::fault::Fault;
+use api::fault::{Fault, HIDDEN};
 
 use super::{Limited, Owned, Removed, Rules};
 
@@ -93,12 +93,12 @@ const RUNTIME: [&str; 6] = [
 /// What the layout of the file demands of a name.
 ///
 /// The files of `parameters` and of `secretRef` are joined into one, in which `setParameter` can stand only once.
-pub(super) fn check_shape(path: &str, name: &str, shown: &str, secret: bool) -> Option<Fault> {
+pub(super) fn check_shape(path: &str, name: &str, secret: bool) -> Option<Fault> {
     if secret && name.starts_with(SET_PARAMETER) {
         let remedy = "write it in spec.configuration.parameters";
         return Some(Fault::new(
             path,
-            shown,
+            HIDDEN,
             "is a server parameter, and those cannot come from a Secret",
             remedy,
         ));
@@ -106,7 +106,7 @@ pub(super) fn check_shape(path: &str, name: &str, shown: &str, secret: bool) -> 
     if name.strip_prefix(SET_PARAMETER).is_some_and(|rest| rest.contains('.')) {
         return Some(Fault::new(
             path,
-            shown,
+            HIDDEN,
             "has no sections below setParameter",
             "write setParameter.NAME",
         ));

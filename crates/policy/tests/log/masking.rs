@@ -231,8 +231,50 @@ fn a_copy_of_a_masked_value_is_gone_from_messages() {
     assert_eq!(
         masked.record().masked,
         [
-            "/input/object/spec/configuration/parameters/requirepass-token",
+            "/input/object/spec/configuration/parameters",
             "/violations/0/message",
+            "/warnings/0"
+        ]
+    );
+}
+
+#[test]
+fn of_parameters_only_the_names_stay() {
+    let parameters = json!({
+        "requirepass": "hunt5", "user": "default on >hunter2 ~*", "max_connections": "100", "wal_level": "logical",
+        "a": 424_242, "b": {"c": "hunter2"}, "d": true, "e": "",
+    });
+    let mut quoting = record(1);
+    quoting.input = Some(json!({
+        "object": {"spec": {"configuration": {"parameters": parameters}}},
+        "other": {"spec": {"configuration": {"parameters": ["hunter2"]}}},
+        "old": {"metadata": {"annotations": {"x": json!({"spec": {"configuration": {"parameters": parameters}}}).to_string()}}},
+    }));
+    quoting.warnings = vec![
+        "default on >hunter2 ~*".to_owned(),
+        "max_connections is 100, wal_level logical".to_owned(),
+    ];
+    let masked = mask(quoting);
+    let left = json!({
+        "requirepass": MASK, "user": MASK, "max_connections": MASK, "wal_level": MASK,
+        "a": MASK, "b": MASK, "d": true, "e": "",
+    });
+    let input = masked.record().input.as_ref().unwrap();
+    assert_eq!(input["object"]["spec"]["configuration"]["parameters"], left);
+    assert_eq!(
+        input["old"]["metadata"]["annotations"]["x"],
+        json!({"spec": {"configuration": {"parameters": left}}}).to_string()
+    );
+    assert_eq!(
+        masked.record().warnings,
+        [MASK, "max_connections is 100, wal_level logical"]
+    );
+    assert_eq!(
+        masked.record().masked,
+        [
+            "/input/object/spec/configuration/parameters",
+            "/input/old/metadata/annotations/x",
+            "/input/other/spec/configuration/parameters",
             "/warnings/0"
         ]
     );
@@ -243,7 +285,7 @@ fn names_of_secrets_and_harmless_things_stay() {
     let document = json!({
         "metadata": {"name": "shop", "labels": {"app.kubernetes.io/name": "shop", "token-holder": "team-a"}},
         "spec": {
-            "configuration": {"secretRef": {"name": "db-params"}, "parameters": {"max_connections": "100"}},
+            "configuration": {"secretRef": {"name": "db-params"}, "parameters": {}, "max_connections": "100"},
             "template": {
                 "automountServiceAccountToken": false,
                 "imagePullSecrets": [{"name": "pull"}],

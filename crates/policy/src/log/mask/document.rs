@@ -12,6 +12,9 @@ const MAX_DEPTH: usize = 160;
 /// JSON in a string in JSON: so often at most.
 const MAX_NESTING: usize = 4;
 
+/// Where the parameters of a Database lie.
+const PARAMETERS: &str = "/spec/configuration/parameters";
+
 /// Shorter values are not looked for in messages: too many harmless words would go.
 const SHORTEST_COPY: usize = 6;
 
@@ -25,6 +28,8 @@ enum Context {
     Reference,
     /// The items of a list of Secrets, which need not say what they are.
     SecretItems,
+    /// A Database's parameters: any of them may be a secret, whatever its name.
+    Parameters,
 }
 
 /// Masks one record; gathers where, and what.
@@ -107,6 +112,9 @@ impl Walker {
     }
 
     fn members(&mut self, members: &mut Map<String, Value>, context: Context) {
+        if context == Context::Parameters {
+            return self.parameters(members);
+        }
         self.secret_object(members, context);
         let kind_is_list = members.get("kind").and_then(Value::as_str) == Some("SecretList");
         let announced = announces_value(members);
@@ -130,6 +138,13 @@ impl Walker {
                 Meaning::Labels => walker.value(value, Context::Labels),
                 Meaning::Plain if kind_is_list && name == "items" => walker.value(value, Context::SecretItems),
                 // Names of labels bind only the labels themselves; what refers, refers all the way down.
+                Meaning::Plain if name == "parameters" && walker.pointer.ends_with(PARAMETERS) => {
+                    if value.is_object() {
+                        walker.value(value, Context::Parameters);
+                    } else {
+                        walker.hide(value);
+                    }
+                }
                 Meaning::Plain if context == Context::Reference => walker.value(value, Context::Reference),
                 Meaning::Plain => walker.value(value, Context::Plain),
             });
@@ -139,6 +154,31 @@ impl Walker {
             self.erased.push(pointer);
         }
         self.rename(members, renamed);
+    }
+
+    /// The values of parameters go, their names stay. One pointer for all: a hundred of them would outweigh the record.
+    fn parameters(&mut self, members: &mut Map<String, Value>) {
+        let before = self.masked.len();
+        let mut changed = false;
+        let mut renamed = Vec::new();
+        for (name, value) in members.iter_mut() {
+            if let Some(clean) = scrub(name, &mut self.secrets) {
+                renamed.push((name.clone(), clean));
+            }
+            // Settings of a harmless name are quoted by policies, and must stay readable in messages.
+            if names::is_secret(name) || !value.as_str().is_some_and(is_setting) {
+                self.remember_all(value);
+            }
+            if !matches!(value, Value::Bool(_) | Value::Null) && value.as_str() != Some("") {
+                *value = Value::String(MASK.to_owned());
+                changed = true;
+            }
+        }
+        if changed || !renamed.is_empty() {
+            self.rename(members, renamed);
+            self.masked.truncate(before);
+            self.masked.push(self.pointer.clone());
+        }
     }
 
     /// The values of a Secret are removed: there is nothing in them to be known.
@@ -232,6 +272,15 @@ pub(super) fn remember(secrets: &mut Vec<String>, secret: &str) {
     if secret.chars().count() >= SHORTEST_COPY && secret != MASK && !secrets.iter().any(|known| known == secret) {
         secrets.push(secret.to_owned());
     }
+}
+
+/// A keyword (`replica`), or a number with a unit (`256MB`): no secret, unless its name says so.
+fn is_setting(value: &str) -> bool {
+    const LONGEST: usize = 12;
+    let unit = value.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+    value.len() <= LONGEST
+        && unit.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_')
+        && (unit.len() == value.len() || unit.len() <= 3)
 }
 
 fn meaning_of(name: &str, context: Context, announced: bool, selects: bool) -> Meaning {

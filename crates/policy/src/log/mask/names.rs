@@ -1,28 +1,23 @@
 //! Which names announce a secret, and which only name one.
 
 /// Parts of a name that announce a secret when they stand alone, in the singular.
-const WHOLE: [&str; 17] = [
-    "pass",
-    "pwd",
-    "pw",
-    "token",
-    "key",
+const WHOLE: [&str; 12] = [
     "cred",
-    "auth",
     "authorization",
     "bearer",
     "cookie",
     "dsn",
-    "apikey",
     "otp",
     "signature",
     "sig",
     "sas",
     "jwt",
+    "keyfile",
+    "keytab",
 ];
 
 /// What announces a secret also inside a longer word (`PGPASSWORD`), and is hardly ever part of another one.
-const INSIDE: [&str; 8] = [
+const INSIDE: [&str; 10] = [
     "password",
     "passwd",
     "passphrase",
@@ -31,25 +26,21 @@ const INSIDE: [&str; 8] = [
     "credential",
     "accesskey",
     "privatekey",
+    // A connection's settings, its password among them.
+    "conninfo",
+    "connectionstring",
 ];
 
-/// Endings of longer words that announce a secret (`refreshtoken`, `sshkey`).
-const ENDINGS: [&str; 9] = [
-    "token",
-    "apikey",
-    "sshkey",
-    "masterkey",
-    "encryptionkey",
-    "signingkey",
-    "accountkey",
-    "sharedkey",
-    "authkey",
-];
+/// Endings of words, and words, that announce a secret (`requirepass`, `userpwd`, `masterauth`, `sslkey`).
+const ENDINGS: [&str; 6] = ["pass", "pwd", "pw", "token", "auth", "key"];
 
-/// Every word of the three lists contains one of these; most names contain none, and need not be cut into parts.
-const STEMS: [&str; 15] = [
+/// Words with such an ending that announce nothing.
+const HARMLESS: [&str; 4] = ["monkey", "turkey", "bypass", "compass"];
+
+/// Every word of the lists contains one of these; most names contain none, and need not be cut into parts.
+const STEMS: [&str; 16] = [
     "pass", "pwd", "pw", "token", "key", "cred", "auth", "bearer", "cookie", "secret", "sig", "jwt", "dsn", "otp",
-    "sas",
+    "sas", "conn",
 ];
 
 /// How the value under a name is to be treated.
@@ -86,7 +77,7 @@ pub(super) fn meaning(name: &str) -> Meaning {
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     if matches!(parts[..], [.., "secret" | "key", "ref" | "name"]) {
         Meaning::Reference
-    } else if parts.iter().any(|part| announces(part)) {
+    } else if parts.iter().any(|part| announces(part)) || parts.concat().contains("connectionstring") {
         Meaning::Secret
     } else {
         Meaning::Plain
@@ -119,11 +110,16 @@ pub(super) fn names_the_place(member: &str) -> bool {
 }
 
 fn announces(part: &str) -> bool {
-    let singular = part.strip_suffix('s').unwrap_or(part);
+    // `pass1`, `token2`.
+    let part = part.trim_end_matches(|c: char| c.is_ascii_digit());
+    let singular = match part.strip_suffix('s') {
+        Some(singular) if !part.ends_with("ss") => singular,
+        _ => part,
+    };
     WHOLE.contains(&part)
         || WHOLE.contains(&singular)
         || INSIDE.iter().any(|word| part.contains(word))
-        || ENDINGS.iter().any(|ending| singular.ends_with(ending))
+        || ENDINGS.iter().any(|ending| singular.ends_with(ending)) && !HARMLESS.contains(&singular)
 }
 
 /// The parts of a name, in lower case: `sslKey_file` is `ssl`, `key`, `file`, and `APIKeyV2` is `api`, `key`, `v2`.
@@ -193,6 +189,24 @@ mod tests {
             ("secretKey", Secret),
             ("credentials", Secret),
             ("Authorization", Secret),
+            ("requirepass", Secret),
+            ("masterauth", Secret),
+            ("primaryauth", Secret),
+            ("dbpass", Secret),
+            ("rootpw", Secret),
+            ("userpwd", Secret),
+            ("sslkey", Secret),
+            ("primary_conninfo", Secret),
+            ("connectionString", Secret),
+            ("connection_string", Secret),
+            ("pass1", Secret),
+            ("token2", Secret),
+            ("password2", Secret),
+            ("apikeys", Secret),
+            ("oauth2", Secret),
+            ("keyfile", Secret),
+            ("masteruser", Plain),
+            ("bypass", Plain),
             ("keyspace", Plain),
             ("monkey", Plain),
             ("tokenizer", Plain),

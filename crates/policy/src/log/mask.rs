@@ -1,15 +1,17 @@
 //! What must not leave the process is taken out of a record. Pure.
 //!
 //! Read in this order: [`mask`] (a record in, a [`Masked`] out), `document.rs` (walks JSON), `names.rs` (which names
-//! announce a secret, which only name one), `text.rs` and `assignment.rs` (secrets inside strings).
+//! announce a secret, which only name one), `text.rs` and `assignment.rs` (secrets inside strings), `copies.rs` (what was
+//! masked, found again in messages).
 //!
 //! Promise: of a Secret's values, values under names that announce a secret, credentials in URLs, private keys and
 //! tokens, wherever they stand and in whatever string, nothing is left; and a value that was masked in the input is also
 //! gone from messages, warnings and errors (`tests/masking.rs` plants them). Rather too much is masked than too little.
-//! Not guaranteed: a secret under a harmless name that looks like any other text, shorter than six characters in a
-//! message, or encoded in a way not listed here.
+//! Not guaranteed: a secret under a harmless name that looks like any other text, a copy of fewer than six characters
+//! that is not quoted, or one encoded in a way not listed here.
 
 mod assignment;
+mod copies;
 mod document;
 mod names;
 mod text;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::MASK;
-use super::document::remember;
+use super::copies::remember;
 use super::names::is_secret;
 
 /// Masks the values of assignments whose name announces a secret.

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::MASK;
+use super::copies::{Copies, remember};
 use super::names::{self, Meaning};
 use super::text::scrub;
 
@@ -14,9 +15,6 @@ const MAX_NESTING: usize = 4;
 
 /// Where the parameters of a Database lie.
 const PARAMETERS: &str = "/spec/configuration/parameters";
-
-/// Shorter values are not looked for in messages: too many harmless words would go.
-const SHORTEST_COPY: usize = 6;
 
 /// What the surroundings say about a value.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,6 +37,7 @@ pub(super) struct Walker {
     pub(super) masked: Vec<String>,
     /// What was masked, to be found again in messages.
     secrets: Vec<String>,
+    copies: Copies,
     pointer: String,
     depth: usize,
     nesting: usize,
@@ -60,15 +59,8 @@ impl Walker {
     /// As [`Self::text`], and what was masked before goes from it too.
     pub(super) fn message(&mut self, pointer: &str, text: &mut String) {
         // First: scrubbing may cut a copy in two, and what is left of it would no longer be found.
-        self.secrets
-            .sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
-        let mut changed = false;
-        for secret in &self.secrets {
-            if text.contains(secret.as_str()) {
-                *text = text.replace(secret.as_str(), MASK);
-                changed = true;
-            }
-        }
+        self.copies.learn(&self.secrets);
+        let changed = self.copies.mask(text);
         let before = self.masked.len();
         self.text(pointer, text);
         if changed && self.masked.len() == before {
@@ -264,13 +256,6 @@ impl Walker {
         self.pointer.push_str(&escape(member));
         work(self);
         self.pointer.truncate(before);
-    }
-}
-
-/// Keeps a masked value, so that copies of it are found in messages.
-pub(super) fn remember(secrets: &mut Vec<String>, secret: &str) {
-    if secret.chars().count() >= SHORTEST_COPY && secret != MASK && !secrets.iter().any(|known| known == secret) {
-        secrets.push(secret.to_owned());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::MASK;
 use super::assignment::assignments;
-use super::document::remember;
+use super::copies::remember;
 
 /// How tokens of well-known issuers begin.
 const PREFIXES: [&str; 12] = [

@@ -19,20 +19,22 @@ package database.loud
 
 import rego.v1
 
-quoted := sprintf("%v", [object.get(input.object, ["spec", "configuration", "parameters"], {})])
-
-violations contains {
-	"id": "loud.quoted", "severity": "low", "action": "warn", "path": "spec.configuration.parameters",
-	"message": sprintf("these are not nice: %v", [quoted]),
-} if {
-	quoted != "{}"
+violations contains v if {
+	parameters := object.get(input, ["object", "spec", "configuration", "parameters"], {})
+	count(parameters) > 0
+	v := {
+		"id": "loud.quoted", "severity": "low", "action": "warn", "path": "spec.configuration.parameters",
+		"message": sprintf("these are not nice: %v", [parameters]),
+	}
 }
 
-violations contains {
-	"id": "loud.storage", "severity": "high", "action": "deny", "path": "spec.resources.requests.storage",
-	"message": sprintf("more than 5Gi, and %v", [quoted]),
-} if {
+violations contains v if {
 	input.norm.requests.storage > 5368709120
+	parameters := object.get(input, ["object", "spec", "configuration", "parameters"], {})
+	v := {
+		"id": "loud.storage", "severity": "high", "action": "deny", "path": "spec.resources.requests.storage",
+		"message": sprintf("more than 5Gi, and %v", [parameters]),
+	}
 }
 "#;
 

@@ -86,7 +86,7 @@ pub enum Refusal {
     /// An older bundle, or another one of the same sequence.
     #[error(
         "bundle {bundle}, revision {revision:?}: sequence {sequence} is not above {highest}, the highest so far; give it at \
-         least {next}, or, to go back, sign it with metadata.rollback_from {active}"
+         least {next}, or, to go back, sign it with metadata.rollback_from {highest}"
     )]
     NotNewer {
         /// The bundle.
@@ -97,14 +97,12 @@ pub enum Refusal {
         sequence: u64,
         /// The highest sequence that was ever active.
         highest: u64,
-        /// The active sequence.
-        active: u64,
         /// The first one that would do.
         next: u64,
     },
-    /// A rollback of something that is not active.
+    /// A rollback of something else than the highest sequence so far: perhaps an old one, played again.
     #[error(
-        "bundle {bundle}, revision {revision:?}: takes back sequence {rollback_from}, but active is {active}; sign it with metadata.rollback_from {active}"
+        "bundle {bundle}, revision {revision:?}: takes back sequence {rollback_from}, but the highest so far is {highest}; sign it with metadata.rollback_from {highest}"
     )]
     RollbackOfOther {
         /// The bundle.
@@ -113,8 +111,26 @@ pub enum Refusal {
         revision: String,
         /// What it takes back.
         rollback_from: u64,
+        /// The highest sequence that was ever active.
+        highest: u64,
+    },
+    /// A rollback that does not go back: perhaps an earlier one, played again after a later one.
+    #[error(
+        "bundle {bundle}, revision {revision:?}: takes back sequence {highest}, but its own, {sequence}, is not below {active}, the active one; give it at least {next} without metadata.rollback_from"
+    )]
+    NotBack {
+        /// The bundle.
+        bundle: String,
+        /// Its revision.
+        revision: String,
+        /// Its sequence.
+        sequence: u64,
         /// The active sequence.
         active: u64,
+        /// The highest sequence that was ever active.
+        highest: u64,
+        /// The first one that would do.
+        next: u64,
     },
     /// Anyone could go back to a weaker policy.
     #[error(
@@ -164,6 +180,8 @@ pub fn admit(current: Option<&Activated>, candidate: &Bundle, policy: &Trust, no
     admit_sequence(current, candidate, policy)
 }
 
+/// No rollback can be played again: it names the highest sequence so far, and goes below the active one. So long as no
+/// higher sequence comes, the active one only falls; and once one has come, all earlier rollbacks name the wrong one.
 fn admit_sequence(current: Option<&Activated>, candidate: &Bundle, policy: &Trust) -> Result<(), Refusal> {
     let (bundle, revision) = (candidate.name().to_owned(), candidate.manifest().revision.clone());
     let metadata = &candidate.manifest().metadata;
@@ -184,7 +202,6 @@ fn admit_sequence(current: Option<&Activated>, candidate: &Bundle, policy: &Trus
             revision,
             sequence,
             highest,
-            active,
             next,
         }),
         Some(rollback_from) if candidate.signed_by().is_none() => Err(Refusal::UnsignedRollback {
@@ -192,11 +209,19 @@ fn admit_sequence(current: Option<&Activated>, candidate: &Bundle, policy: &Trus
             revision,
             rollback_from,
         }),
-        Some(rollback_from) if rollback_from != active => Err(Refusal::RollbackOfOther {
+        Some(rollback_from) if rollback_from != highest => Err(Refusal::RollbackOfOther {
             bundle,
             revision,
             rollback_from,
+            highest,
+        }),
+        Some(_) if sequence >= active => Err(Refusal::NotBack {
+            bundle,
+            revision,
+            sequence,
             active,
+            highest,
+            next,
         }),
         Some(_) => Ok(()),
     }

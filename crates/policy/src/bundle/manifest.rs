@@ -28,7 +28,7 @@ pub struct Metadata {
     pub sequence: Option<u64>,
     /// From when on the bundle may not be activated any more.
     pub expires: Option<Timestamp>,
-    /// The sequence of the bundle that this older one is meant to take back.
+    /// The sequence that this older bundle is meant to take back: the highest one that was ever active.
     pub rollback_from: Option<u64>,
     /// Whatever else is there, kept as it is.
     pub other: Map<String, Value>,

@@ -81,7 +81,6 @@ fn sequences_only_grow() {
                 refused,
                 Err(Refusal::NotNewer {
                     highest: 7,
-                    active: 7,
                     next: 8,
                     ..
                 })
@@ -111,13 +110,13 @@ fn the_active_content_may_come_again() {
 }
 
 #[test]
-fn a_signed_rollback_names_the_active_sequence() {
+fn a_signed_rollback_names_the_highest_sequence() {
     let policy = trust(true);
     assert_eq!(admit(Some(&active(9)), &signed(rollback(7, 9)), &policy, now()), Ok(()));
     for from in [7, 8, 10] {
         let refused = admit(Some(&active(9)), &signed(rollback(7, from)), &policy, now());
         assert!(
-            matches!(refused, Err(Refusal::RollbackOfOther { active: 9, .. })),
+            matches!(refused, Err(Refusal::RollbackOfOther { highest: 9, .. })),
             "{from}: {refused:?}"
         );
     }
@@ -140,7 +139,6 @@ fn what_was_taken_back_stays_taken_back() {
                 refused,
                 Err(Refusal::NotNewer {
                     highest: 9,
-                    active: 7,
                     next: 10,
                     ..
                 })
@@ -153,6 +151,43 @@ fn what_was_taken_back_stays_taken_back() {
     assert_eq!((forward.sequence, forward.highest), (Some(10), Some(10)));
     // The old rollback cannot be played again.
     assert!(admit(Some(&forward), &signed(rollback(7, 9)), &policy, now()).is_err());
+}
+
+#[test]
+fn no_rollback_can_be_played_again() {
+    let policy = trust(true);
+    let mut current: Option<Activated> = None;
+    let mut play = |metadata: Metadata| {
+        let bundle = signed(metadata);
+        let said = admit(current.as_ref(), &bundle, &policy, now());
+        if said.is_ok() {
+            current = Some(Activated::after(current.as_ref(), &bundle));
+        }
+        said
+    };
+    for accepted in [metadata(5), rollback(3, 5), metadata(6), rollback(5, 6)] {
+        assert_eq!(play(accepted), Ok(()));
+    }
+    let again = play(rollback(3, 5));
+    assert!(
+        matches!(again, Err(Refusal::RollbackOfOther { highest: 6, .. })),
+        "{again:?}"
+    );
+    // Further back, and not forth again.
+    assert_eq!(play(rollback(2, 6)), Ok(()));
+    let again = play(rollback(5, 6));
+    assert!(
+        matches!(
+            again,
+            Err(Refusal::NotBack {
+                sequence: 5,
+                active: 2,
+                ..
+            })
+        ),
+        "{again:?}"
+    );
+    assert_eq!(play(metadata(7)), Ok(()));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use api::names::{GROUP, PLURAL};
 use policy::desk::Asked;
 use policy::request::{Operation, Source, User};
 use serde::Deserialize;
+use serde::de::Error as _;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -80,10 +81,12 @@ struct Named {
 #[serde(rename_all = "camelCase")]
 struct Request<'a> {
     operation: String,
-    resource: Resource,
+    #[serde(borrow)]
+    resource: &'a RawValue,
     #[serde(default)]
     namespace: String,
-    user_info: UserInfo,
+    #[serde(borrow)]
+    user_info: &'a RawValue,
     #[serde(default)]
     dry_run: Option<bool>,
     #[serde(default, borrow)]
@@ -107,6 +110,14 @@ struct UserInfo {
     groups: Option<Vec<String>>,
 }
 
+/// Reads an object. Without this a list would do, whose elements are taken for the fields in their order.
+fn from_object<'a, T: Deserialize<'a>>(text: &'a str) -> serde_json::Result<T> {
+    if text.trim_start().starts_with('[') {
+        return Err(serde_json::Error::custom("a list where an object is expected"));
+    }
+    serde_json::from_str(text)
+}
+
 /// Reads the body of a request. What has a uid is always a [`Review`], so that it can be refused in the API server's own
 /// form.
 pub fn read(body: &[u8]) -> Result<Review, Unreadable> {
@@ -114,12 +125,15 @@ pub fn read(body: &[u8]) -> Result<Review, Unreadable> {
         api_version,
         kind,
         request,
-    } = serde_json::from_slice(body).map_err(Unreadable::Form)?;
+    } = std::str::from_utf8(body)
+        .map_err(serde_json::Error::custom)
+        .and_then(from_object)
+        .map_err(Unreadable::Form)?;
     if api_version != API_VERSION || kind != KIND {
         return Err(Unreadable::Kind { kind, api_version });
     }
-    let Named { uid } = serde_json::from_str(request.get()).map_err(Unreadable::Form)?;
-    let question = serde_json::from_str(request.get())
+    let Named { uid } = from_object(request.get()).map_err(Unreadable::Form)?;
+    let question = from_object(request.get())
         .map_err(|error| format!("the request cannot be read: {error}"))
         .and_then(|request| question(&uid, request))
         .unwrap_or_else(Question::Odd);
@@ -127,7 +141,8 @@ pub fn read(body: &[u8]) -> Result<Review, Unreadable> {
 }
 
 fn question(uid: &str, request: Request<'_>) -> Result<Question, String> {
-    let Resource { group, resource } = &request.resource;
+    let Resource { group, resource } =
+        from_object(request.resource.get()).map_err(|error| format!("resource cannot be read: {error}"))?;
     if group != GROUP || resource != PLURAL {
         return Err(format!(
             "only {PLURAL}.{GROUP} are judged here, not {resource}.{group}; mend the rules of the webhook configuration"
@@ -158,7 +173,7 @@ fn question(uid: &str, request: Request<'_>) -> Result<Question, String> {
         username,
         uid: id,
         groups,
-    } = request.user_info;
+    } = from_object(request.user_info.get()).map_err(|error| format!("userInfo cannot be read: {error}"))?;
     Ok(Question::Asks(Box::new(Asked {
         operation,
         dry_run: request.dry_run.unwrap_or(false),

@@ -108,7 +108,7 @@ fn only_what_cannot_be_mended_otherwise_passes_unasked() {
 #[test]
 fn what_is_odd_is_refused_in_words() {
     type Change = fn(&mut Value);
-    let changes: [(Change, &str); 11] = [
+    let changes: [(Change, &str); 13] = [
         (
             |request| request["operation"] = json!("CONNECT"),
             "the operation CONNECT",
@@ -126,6 +126,14 @@ fn what_is_odd_is_refused_in_words() {
         (|request| request["oldObject"] = Value::Null, "has no oldObject"),
         (|request| request["namespace"] = json!(""), "names no namespace"),
         (|request| request["dryRun"] = json!("yes"), "cannot be read"),
+        (
+            |request| request["resource"] = json!([GROUP, PLURAL]),
+            "resource cannot be read: a list",
+        ),
+        (
+            |request| request["userInfo"] = json!(["eve", null, null]),
+            "userInfo cannot be read: a list",
+        ),
     ];
     for (change, words) in changes {
         let mut review = review("UPDATE", &database("2"), &database("1"));
@@ -153,6 +161,12 @@ fn what_has_no_uid_is_an_error_in_words() {
         ("", "EOF"),
         ("{", "EOF"),
         ("null", "invalid type"),
+        (r#"["admission.k8s.io/v1", "AdmissionReview", {"uid": "a"}]"#, "a list"),
+        (
+            r#"{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": ["a"]}"#,
+            "a list",
+        ),
+        ("\u{feff}{}", "expected value"),
         ("\u{0}", "expected value"),
         (
             r#"{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}"#,

@@ -7,6 +7,8 @@ import data.database.lib
 
 # Without these parts the other rules would have nothing to look at, and would allow.
 violations contains v if {
+	usual := [1 | input.object.spec.engine; input.norm.environment; input.settings.max]
+	usual == []
 	count(unreadable_parts) > 0
 	v := {
 		"id": "governance.input-incomplete",
@@ -27,9 +29,9 @@ readable_parts contains "settings" if is_object(input.settings)
 
 # A bound that is not a number compares with nothing.
 violations contains v if {
-	some bounds in [data.database.lib.maximum, data.database.lib.minimum]
-	readable := [1 | some bound in bounds; is_number(bound.value)]
-	count(readable) != count(bounds)
+	bounds := [bound | some group in ["max", "min"]; bound := input.settings[group][_]]
+	numbers := [1 | some bound in bounds; is_number(bound.value)]
+	count(numbers) != count(bounds)
 	v := {
 		"id": "governance.setting-unreadable",
 		"severity": "critical",
@@ -43,6 +45,7 @@ violations contains v if {
 violations contains v if {
 	some group in ["max", "min", "allow", "require"]
 	entries := input.settings[group]
+	entries < {}
 	not is_object(entries)
 	v := {
 		"id": "governance.setting-unreadable",
@@ -54,7 +57,8 @@ violations contains v if {
 }
 
 violations contains v if {
-	not has_engine
+	engines := [engine | engine := input.object.spec.engine; not engine in {null, ""}]
+	engines == []
 	v := {
 		"id": "governance.engine-missing",
 		"severity": "high",
@@ -65,15 +69,15 @@ violations contains v if {
 }
 
 has_engine if {
-	engine := object.get(data.database.lib.spec, "engine", null)
+	engine := input.object.spec.engine
 	not engine in {null, ""}
 }
 
 violations contains v if {
-	has_engine
-	engine := object.get(data.database.lib.spec, "engine", null)
-	allowed := data.database.lib.allowed_engines
+	engine := input.object.spec.engine
+	allowed := [name | names := input.settings.allow.engines.value; is_array(names); some name in names]
 	not engine in allowed
+	has_engine
 	v := {
 		"id": "governance.engine",
 		"severity": "high",
@@ -88,7 +92,8 @@ engines_level := lib.level(entry) if {
 } else := "set by no level"
 
 violations contains v if {
-	not has_version
+	versions := [version | version := input.object.spec.version; not version in {null, ""}]
+	versions == []
 	v := {
 		"id": "governance.version-missing",
 		"severity": "high",
@@ -99,64 +104,56 @@ violations contains v if {
 }
 
 has_version if {
-	version := object.get(data.database.lib.spec, "version", null)
+	version := input.object.spec.version
 	not version in {null, ""}
 }
 
 violations contains v if {
+	known := [1 | input.norm.version.known == true; is_string(input.object.spec.version)]
+	known == []
 	has_engine
 	has_version
-	not version_known
 	v := {
 		"id": "governance.version",
 		"severity": "high",
 		"action": "deny",
 		"path": "spec.version",
-		"message": sprintf("the operator's catalogue has no version %s of %s; declare one that it has, in quotes", [lib.quote(data.database.lib.spec.version), lib.quote(data.database.lib.spec.engine)]),
+		"message": sprintf("the operator's catalogue has no version %s of %s; declare one that it has, in quotes", [lib.quote(input.object.spec.version), lib.quote(input.object.spec.engine)]),
 	}
-}
-
-version_known if {
-	is_string(data.database.lib.spec.version)
-	data.database.lib.norm.version.known == true
 }
 
 # The last day of support still counts as supported.
 violations contains v if {
+	days := input.norm.version.daysToEndOfLife
+	days < 0
+	is_number(days)
 	has_version
-	days_left < 0
 	v := {
 		"id": "governance.end-of-life",
 		"severity": "high",
 		"action": end_of_life_action,
 		"path": "spec.version",
-		"message": sprintf("version %s has had no support from its vendor since %v, so it gets no security fixes; declare a newer version", [lib.quote(data.database.lib.spec.version), end_of_life]),
+		"message": sprintf("version %s has had no support from its vendor since %v, so it gets no security fixes; declare a newer version", [lib.quote(input.object.spec.version), end_of_life]),
 	}
 }
 
 violations contains v if {
+	days := input.norm.version.daysToEndOfLife
+	days <= 180
+	days >= 0
 	has_version
-	days_left >= 0
-	days_left <= warn_days_before_end_of_life
 	v := {
 		"id": "governance.end-of-life-near",
 		"severity": "low",
 		"action": "warn",
 		"path": "spec.version",
-		"message": sprintf("version %s gets no more support from its vendor after %v, in %v days; plan the move to a newer version", [lib.quote(data.database.lib.spec.version), end_of_life, days_left]),
+		"message": sprintf("version %s gets no more support from its vendor after %v, in %v days; plan the move to a newer version", [lib.quote(input.object.spec.version), end_of_life, days]),
 	}
-}
-
-warn_days_before_end_of_life := 180
-
-days_left := days if {
-	days := data.database.lib.norm.version.daysToEndOfLife
-	is_number(days)
 }
 
 default end_of_life := "a day that the catalogue does not name"
 
-end_of_life := data.database.lib.norm.version.endOfLife if is_string(data.database.lib.norm.version.endOfLife)
+end_of_life := input.norm.version.endOfLife if is_string(input.norm.version.endOfLife)
 
 default end_of_life_action := "warn"
 
@@ -164,8 +161,8 @@ end_of_life_action := "deny" if data.database.lib.production
 
 # Losing data on purpose is allowed, but not unnoticed.
 violations contains v if {
+	input.object.spec.deletionPolicy == "Delete"
 	data.database.lib.production
-	data.database.lib.spec.deletionPolicy == "Delete"
 	v := {
 		"id": "governance.deletion-policy",
 		"severity": "medium",
@@ -177,7 +174,8 @@ violations contains v if {
 
 # A name is only a guess, and the bounds depend on it.
 violations contains v if {
-	not environment_declared
+	not input.norm.environment.source == "label"
+	not input.norm.environment.source == "table"
 	v := {
 		"id": "governance.environment-guessed",
 		"severity": "low",
@@ -185,9 +183,4 @@ violations contains v if {
 		"path": "metadata.namespace",
 		"message": sprintf("the environment %s was only guessed; have an administrator label the namespace with intent.example.com/environment", [lib.quote(data.database.lib.environment)]),
 	}
-}
-
-environment_declared if {
-	source := data.database.lib.norm.environment.source
-	source in {"label", "table"}
 }

@@ -9,66 +9,25 @@ names := {"cpu": "CPU", "memory": "memory", "storage": "storage"}
 
 kinds := {"requests": "request", "limits": "limit"}
 
+ids := {"cpu": "governance.max-cpu", "memory": "governance.max-memory", "storage": "governance.max-storage"}
+
 # Whatever is more than its bound, with both as integers: thousandths of a core, or bytes.
-excess contains {"kind": kind, "resource": resource, "amount": amount, "bound": bound} if {
-	norm := data.database.lib.norm
-	some resource in ["cpu", "memory", "storage"]
-	bound := data.database.lib.maximum[resource]
-	most := bound.value
-	is_number(most)
+violations contains v if {
 	some kind in ["requests", "limits"]
-	amount := norm[kind][resource]
+	some resource
+	amount := input.norm[kind][resource]
+	bound := input.settings.max[resource]
+	amount > bound.value
 	is_number(amount)
-	amount > most
-}
-
-excess_path(over) := concat(".", ["spec.resources", over.kind, over.resource])
-
-excess_message(over) := sprintf("the %s %s %s is more than %s, the most that %s allows (setting max.%s); ask for at most that", [
-	names[over.resource],
-	kinds[over.kind],
-	lib.declared(over.kind, over.resource),
-	lib.bound(over.bound),
-	lib.level(over.bound),
-	over.resource,
-])
-
-violations contains v if {
-	some over in excess
-	over.resource == "cpu"
+	is_number(bound.value)
+	id := ids[resource]
 	v := {
-		"id": "governance.max-cpu",
+		"id": id,
 		"severity": "medium",
 		"action": "deny",
-		"path": excess_path(over),
-		"message": excess_message(over),
-		"measure": over.amount,
-	}
-}
-
-violations contains v if {
-	some over in excess
-	over.resource == "memory"
-	v := {
-		"id": "governance.max-memory",
-		"severity": "medium",
-		"action": "deny",
-		"path": excess_path(over),
-		"message": excess_message(over),
-		"measure": over.amount,
-	}
-}
-
-violations contains v if {
-	some over in excess
-	over.resource == "storage"
-	v := {
-		"id": "governance.max-storage",
-		"severity": "medium",
-		"action": "deny",
-		"path": excess_path(over),
-		"message": excess_message(over),
-		"measure": over.amount,
+		"path": concat(".", ["spec.resources", kind, resource]),
+		"message": sprintf("the %s %s %s is more than %s, the most that %s allows (setting max.%s); ask for at most that", [names[resource], kinds[kind], lib.declared(kind, resource), lib.bound(bound), lib.level(bound), resource]),
+		"measure": amount,
 	}
 }
 
@@ -76,7 +35,9 @@ violations contains v if {
 judged_elsewhere := {"spec.version", "spec.backupPolicy.schedule", "spec.backupPolicy.retention"}
 
 violations contains v if {
-	some entry in lib.listed(object.get(data.database.lib.norm, "unparsable", []))
+	unparsable := input.norm.unparsable
+	unparsable != []
+	some entry in lib.listed(unparsable)
 	elsewhere := judged_elsewhere
 	not entry in elsewhere
 	path := path_of(entry)
@@ -94,13 +55,18 @@ path_of(entry) := entry if {
 	is_string(entry)
 } else := "spec"
 
+quantities := [["requests", "cpu"], ["requests", "memory"], ["requests", "storage"], ["limits", "cpu"], ["limits", "memory"]]
+
 # An amount that stands there, but as no number: no rule above saw it.
 violations contains v if {
-	some [kind, resource] in quantities
-	declared := data.database.lib.spec.resources[kind][resource]
+	some kind in ["requests", "limits"]
+	numbers := [name | some name; is_number(input.norm[kind][name])]
+	some resource
+	declared := input.object.spec.resources[kind][resource]
+	not resource in numbers
 	declared != null
-	amount := object.get(data.database.lib.norm, [kind, resource], null)
-	not is_number(amount)
+	judged := quantities
+	[kind, resource] in judged
 	path := concat(".", ["spec.resources", kind, resource])
 	v := {
 		"id": "governance.unreadable",
@@ -110,8 +76,6 @@ violations contains v if {
 		"message": sprintf("%s cannot be read, so no bound can be compared with it%s; write it as its field's description says", [path, as_declared(path)]),
 	}
 }
-
-quantities := [["requests", "cpu"], ["requests", "memory"], ["requests", "storage"], ["limits", "cpu"], ["limits", "memory"]]
 
 # Only quantities are quoted; other fields may hold what is nobody else's business.
 as_declared(path) := sprintf(" (%s)", [lib.quote(value)]) if {

@@ -5,11 +5,12 @@ import rego.v1
 
 import data.database.lib
 
-has_backup if is_object(data.database.lib.spec.backupPolicy)
+has_backup if is_object(input.object.spec.backupPolicy)
 
 violations contains v if {
+	policies := [policy | policy := input.object.spec.backupPolicy; is_object(policy)]
+	policies == []
 	data.database.lib.required.backup
-	not has_backup
 	v := {
 		"id": "governance.backup",
 		"severity": "high",
@@ -20,8 +21,13 @@ violations contains v if {
 }
 
 violations contains v if {
+	readable := [1 |
+		input.norm.backup.scheduleValid == true
+		is_number(input.norm.backup.intervalMinutes)
+		is_number(input.norm.backup.longestIntervalMinutes)
+	]
+	readable == []
 	has_backup
-	not schedule_readable
 	v := {
 		"id": "governance.backup-schedule",
 		"severity": "high",
@@ -33,18 +39,18 @@ violations contains v if {
 
 # Without the numbers of minutes no bound could be compared with them.
 schedule_readable if {
-	data.database.lib.norm.backup.scheduleValid == true
-	is_number(data.database.lib.norm.backup.intervalMinutes)
-	is_number(data.database.lib.norm.backup.longestIntervalMinutes)
+	input.norm.backup.scheduleValid == true
+	is_number(input.norm.backup.intervalMinutes)
+	is_number(input.norm.backup.longestIntervalMinutes)
 }
 
 violations contains v if {
+	minutes := input.norm.backup.intervalMinutes
+	bound := input.settings.min.backup_interval_minutes
+	minutes < bound.value
+	is_number(bound.value)
 	has_backup
 	schedule_readable
-	bound := data.database.lib.minimum.backup_interval_minutes
-	is_number(bound.value)
-	minutes := data.database.lib.norm.backup.intervalMinutes
-	minutes < bound.value
 	v := {
 		"id": "governance.backup-too-often",
 		"severity": "low",
@@ -56,12 +62,12 @@ violations contains v if {
 }
 
 violations contains v if {
+	minutes := input.norm.backup.longestIntervalMinutes
+	bound := input.settings.max.backup_interval_minutes
+	minutes > bound.value
+	is_number(bound.value)
 	has_backup
 	schedule_readable
-	bound := data.database.lib.maximum.backup_interval_minutes
-	is_number(bound.value)
-	minutes := data.database.lib.norm.backup.longestIntervalMinutes
-	minutes > bound.value
 	v := {
 		"id": "governance.backup-too-rare",
 		"severity": "medium",
@@ -73,8 +79,9 @@ violations contains v if {
 }
 
 violations contains v if {
+	readable := [1 | input.norm.backup.retentionValid == true; is_number(input.norm.backup.retentionDays)]
+	readable == []
 	has_backup
-	not retention_readable
 	v := {
 		"id": "governance.backup-retention",
 		"severity": "high",
@@ -85,17 +92,17 @@ violations contains v if {
 }
 
 retention_readable if {
-	data.database.lib.norm.backup.retentionValid == true
-	is_number(data.database.lib.norm.backup.retentionDays)
+	input.norm.backup.retentionValid == true
+	is_number(input.norm.backup.retentionDays)
 }
 
 violations contains v if {
+	days := input.norm.backup.retentionDays
+	bound := input.settings.min.retention_days
+	days < bound.value
+	is_number(bound.value)
 	has_backup
 	retention_readable
-	bound := data.database.lib.minimum.retention_days
-	is_number(bound.value)
-	days := data.database.lib.norm.backup.retentionDays
-	days < bound.value
 	v := {
 		"id": "governance.retention-too-short",
 		"severity": "medium",
@@ -107,12 +114,12 @@ violations contains v if {
 }
 
 violations contains v if {
+	days := input.norm.backup.retentionDays
+	bound := input.settings.max.retention_days
+	days > bound.value
+	is_number(bound.value)
 	has_backup
 	retention_readable
-	bound := data.database.lib.maximum.retention_days
-	is_number(bound.value)
-	days := data.database.lib.norm.backup.retentionDays
-	days > bound.value
 	v := {
 		"id": "governance.retention-too-long",
 		"severity": "low",
@@ -124,9 +131,10 @@ violations contains v if {
 }
 
 violations contains v if {
-	data.database.lib.required.backup_encryption
+	requirement := input.settings.require.backup_encryption
+	not requirement.value == false
 	has_backup
-	not data.database.lib.spec.backupPolicy.encryption == true
+	not input.object.spec.backupPolicy.encryption == true
 	v := {
 		"id": "governance.backup-encryption",
 		"severity": "high",
@@ -137,8 +145,8 @@ violations contains v if {
 }
 
 violations contains v if {
+	not input.object.spec.highAvailability == true
 	data.database.lib.required.high_availability
-	not data.database.lib.spec.highAvailability == true
 	v := {
 		"id": "governance.high-availability",
 		"severity": "high",
@@ -149,8 +157,8 @@ violations contains v if {
 }
 
 violations contains v if {
+	not input.object.spec.monitoring.enabled == true
 	data.database.lib.required.monitoring
-	not data.database.lib.spec.monitoring.enabled == true
 	v := {
 		"id": "governance.monitoring",
 		"severity": "medium",
@@ -161,5 +169,5 @@ violations contains v if {
 }
 
 backup_text(field) := lib.quote(value) if {
-	value := data.database.lib.spec.backupPolicy[field]
+	value := input.object.spec.backupPolicy[field]
 } else := "that is missing"

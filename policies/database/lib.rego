@@ -1,32 +1,11 @@
-# What the packages of this level share: the parts of the input, and how values stand in messages.
+# What the packages of this level share: what several rules ask for, and how values stand in messages.
 #
 # Everything here has a value whatever the input is, because a rule that is undefined by accident is a rule that allows.
-# Rules ask for a value by its full path (`data.database.lib.spec`): through the import, regorus computes the whole package
-# and takes four times as long for each look. Functions are called through the import, which costs nothing.
+# Rules ask for a value by its full path (`data.database.lib.production`): through the import, regorus computes the whole
+# package and takes four times as long for each look. Functions are called through the import, which costs nothing.
 package database.lib
 
 import rego.v1
-
-default spec := {}
-
-spec := input.object.spec if is_object(input.object.spec)
-
-default norm := {}
-
-norm := input.norm if is_object(input.norm)
-
-default children := []
-
-children := input.children if is_array(input.children)
-
-# Upper and lower bounds by name, each {value, text, level}.
-default maximum := {}
-
-maximum := input.settings.max if is_object(input.settings.max)
-
-default minimum := {}
-
-minimum := input.settings.min if is_object(input.settings.min)
 
 # What is not listed is not allowed, so a missing list allows nothing.
 default allowed_engines := []
@@ -37,21 +16,13 @@ default allowed_registries := []
 
 allowed_registries := input.settings.allow.registries.value if is_array(input.settings.allow.registries.value)
 
-default requirements := {}
-
-requirements := input.settings.require if is_object(input.settings.require)
-
 # Names of what is required: whatever has an entry other than a plain `false`, since a setting that cannot be read is no
 # loophole.
 required contains name if {
-	some name, entry in requirements
+	is_object(input.settings.require)
+	some name, entry in input.settings.require
 	not entry.value == false
 }
-
-# Required unless a level says otherwise.
-default limits_required := true
-
-limits_required := false if requirements.limits.value == false
 
 # The strictest environment stands in for one that is not known.
 default environment := "production"
@@ -82,7 +53,7 @@ quote(value) := concat("", ["\"", value, "\""]) if {
 
 # A quantity of the Database as its user wrote it.
 declared(kind, resource) := quote(value) if {
-	value := spec.resources[kind][resource]
+	value := input.object.spec.resources[kind][resource]
 } else := "of an unknown size"
 
 # A bound for a message, as it stands in the settings where that is known.
@@ -97,7 +68,7 @@ level(entry) := concat(" ", ["level", entry.level]) if {
 } else := "a level that the settings do not name"
 
 required_by(name) := level(entry) if {
-	entry := requirements[name]
+	entry := input.settings.require[name]
 } else := "level global"
 
 # Texts of a list, for a message.

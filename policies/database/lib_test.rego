@@ -6,37 +6,22 @@ import data.database.fixtures_test as fixtures
 import data.database.lib
 
 parts := {
-	"spec": lib.spec,
-	"norm": lib.norm,
-	"children": lib.children,
-	"maximum": lib.maximum,
-	"minimum": lib.minimum,
 	"engines": lib.allowed_engines,
 	"registries": lib.allowed_registries,
-	"limits_required": lib.limits_required,
+	"required": lib.required,
 }
 
 test_parts_of_a_good_input if {
 	all := parts with input as fixtures.good
-	all.spec.engine == "postgresql"
-	all.norm.requests.cpu == 2000
-	count(all.children) == 2
-	all.maximum.cpu.value == 8000
-	all.minimum.retention_days.value == 7
 	all.engines == ["postgresql", "redis"]
 	all.registries == ["docker.io/library", "quay.io"]
-	all.limits_required == true
+	all.required == {"backup", "high_availability", "monitoring", "limits"}
 }
 
 empty := {
-	"spec": {},
-	"norm": {},
-	"children": [],
-	"maximum": {},
-	"minimum": {},
 	"engines": [],
 	"registries": [],
-	"limits_required": true,
+	"required": set(),
 }
 
 test_parts_of_an_input_that_is_no_object if {
@@ -46,7 +31,7 @@ test_parts_of_an_input_that_is_no_object if {
 }
 
 test_parts_of_other_shapes if {
-	every other in [{}, {"object": [], "norm": "n", "children": {}, "settings": []}, {"settings": {"allow": 7}}] {
+	every other in [{}, {"object": [], "norm": "n", "children": {}, "settings": []}, {"settings": {"allow": 7, "require": ["backup"]}}] {
 		parts == empty with input as other
 	}
 }

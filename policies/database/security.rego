@@ -9,14 +9,17 @@ import rego.v1
 
 import data.database.lib
 
-# The one capability that takes nothing from others: to listen on a port below 1024.
-allowed_capabilities := {"NET_BIND_SERVICE"}
-
-# Pods of the planned StatefulSets.
-pods := [pod |
-	some child in data.database.lib.children
+# The planned StatefulSets.
+sets := [child |
+	is_array(input.children)
+	some child in input.children
 	child.kind == "StatefulSet"
-	pod := child.spec.template.spec
+]
+
+# Their pods.
+pods := [pod |
+	some set in sets
+	pod := set.spec.template.spec
 	is_object(pod)
 ]
 
@@ -24,11 +27,12 @@ pods := [pod |
 containers := [{"kind": kind, "spec": spec, "pod": pod} |
 	some pod in pods
 	some kind in ["containers", "initContainers", "ephemeralContainers"]
-	some spec in lib.listed(pod[kind])
+	listed := pod[kind]
+	some spec in lib.listed(listed)
 ]
 
 violations contains v if {
-	count(containers) == 0
+	containers == []
 	v := {
 		"id": "security.unplanned",
 		"severity": "critical",
@@ -40,15 +44,14 @@ violations contains v if {
 
 # One StatefulSet that can be read must not cover for another that cannot.
 violations contains v if {
-	some child in data.database.lib.children
-	child.kind == "StatefulSet"
-	not child.spec.template.spec.containers[0]
+	some set in sets
+	not set.spec.template.spec.containers[0]
 	v := {
 		"id": "security.unreadable",
 		"severity": "critical",
 		"action": "deny",
 		"path": "spec",
-		"message": sprintf("the planned StatefulSet %s has no pod template with containers; %s", [name(object.get(child, "metadata", {})), remedy]),
+		"message": sprintf("the planned StatefulSet %s has no pod template with containers; %s", [name(object.get(set, "metadata", {})), remedy]),
 	}
 }
 
@@ -76,11 +79,12 @@ violations contains v if {
 	}
 }
 
+# NET_BIND_SERVICE, to listen on a port below 1024, is the one capability that takes nothing from others.
 violations contains v if {
 	some container in containers
-	some capability in lib.listed(container.spec.securityContext.capabilities.add)
-	allowed := allowed_capabilities
-	not capability in allowed
+	added := container.spec.securityContext.capabilities.add
+	some capability in lib.listed(added)
+	capability != "NET_BIND_SERVICE"
 	v := {
 		"id": "security.capability-added",
 		"severity": "high",
@@ -178,7 +182,8 @@ violations contains v if {
 
 violations contains v if {
 	some pod in pods
-	some volume in lib.listed(pod.volumes)
+	volumes := pod.volumes
+	some volume in lib.listed(volumes)
 	volume.hostPath != false
 	v := {
 		"id": "security.host-path",
@@ -191,7 +196,8 @@ violations contains v if {
 
 violations contains v if {
 	some container in containers
-	some port in lib.listed(container.spec.ports)
+	ports := container.spec.ports
+	some port in lib.listed(ports)
 	port.hostPort != 0
 	v := {
 		"id": "security.host-port",
@@ -257,8 +263,10 @@ violations contains v if {
 
 violations contains v if {
 	some pod in pods
-	some volume in lib.listed(pod.volumes)
-	some source in lib.listed(volume.projected.sources)
+	volumes := pod.volumes
+	some volume in lib.listed(volumes)
+	sources := volume.projected.sources
+	some source in lib.listed(sources)
 	source.serviceAccountToken != false
 	v := {
 		"id": "security.token",

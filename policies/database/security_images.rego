@@ -7,13 +7,17 @@ import rego.v1
 
 import data.database.lib
 
-images := lib.listed(data.database.lib.norm.images)
+# Images that `norm` describes, as far as they could be read.
+images := [image |
+	listed := input.norm.images
+	some image in lib.listed(listed)
+	is_string(image.repository)
+]
 
-# Each as `norm` describes it, to be compared with what the planned pod has.
+# Each as it is to be compared with what the planned pod has.
 described := {entry |
 	some image in images
 	is_string(image.registry)
-	is_string(image.repository)
 	not image.valid == false
 	entry := [image.kind, image.container, image.image]
 }
@@ -34,29 +38,28 @@ violations contains v if {
 
 # What is so nearly always, found out at once.
 all_described if {
-	planned := {entry | some container in containers; entry := as_planned(container)}
+	planned := {entry | some container in containers; entry := [container.kind, container.spec.name, container.spec.image]}
 	count(planned) == count(containers)
-	count(planned - described) == 0
+	planned - described == set()
 }
 
 # A container that lacks a name or an image has no such entry, so nothing describes it.
-as_planned(container) := [container.kind, container.spec.name, container.spec.image]
-
 is_described(container) if {
-	entry := as_planned(container)
+	entry := [container.kind, container.spec.name, container.spec.image]
 	known := described
 	entry in known
 }
 
 # With the slash at the end, so that whole parts of the path are compared: `quay.io` is no prefix of `quay.io.evil`.
 allowed_prefixes := [concat("", [registry, "/"]) |
-	some registry in data.database.lib.allowed_registries
+	registries := input.settings.allow.registries.value
+	is_array(registries)
+	some registry in registries
 	is_string(registry)
 ]
 
 violations contains v if {
 	some image in images
-	is_string(image.repository)
 	path := concat("", [image.repository, "/"])
 	prefixes := allowed_prefixes
 	not strings.any_prefix_match(path, prefixes)
@@ -71,7 +74,6 @@ violations contains v if {
 
 violations contains v if {
 	some image in images
-	is_string(image.repository)
 	not is_pinned(image)
 	v := {
 		"id": "security.image-tag",
@@ -83,11 +85,11 @@ violations contains v if {
 }
 
 is_pinned(image) if {
-	has_digest(image)
-} else if {
 	tag := image.tag
-	is_string(tag)
 	not tag in {"", "latest"}
+	is_string(tag)
+} else if {
+	has_digest(image)
 }
 
 has_digest(image) if {
@@ -96,9 +98,9 @@ has_digest(image) if {
 }
 
 violations contains v if {
-	data.database.lib.required.image_digest
+	requirement := input.settings.require.image_digest
+	not requirement.value == false
 	some image in images
-	is_string(image.repository)
 	not has_digest(image)
 	v := {
 		"id": "security.image-digest",

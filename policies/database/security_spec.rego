@@ -8,8 +8,9 @@ import data.database.lib
 # A container without a limit takes its neighbours' share, one without a request is the first to be evicted. All the
 # containers have what the Database says, so a field is reported once, whichever of them lacks it.
 violations contains v if {
-	data.database.lib.limits_required
+	not data.database.security.complete
 	some resource in missing.limits
+	not input.settings.require.limits.value == false
 	v := {
 		"id": "security.limits-missing",
 		"severity": "high",
@@ -20,8 +21,9 @@ violations contains v if {
 }
 
 violations contains v if {
-	data.database.lib.limits_required
+	not data.database.security.complete
 	some resource in missing.requests
+	not input.settings.require.limits.value == false
 	v := {
 		"id": "security.requests-missing",
 		"severity": "high",
@@ -33,13 +35,26 @@ violations contains v if {
 
 examples := {"cpu": "500m", "memory": "1Gi"}
 
+# What is so nearly always, found out at once: the Database and all the planned containers lack none.
+complete if {
+	owners := array.concat([input.object.spec], [container.spec | some container in containers])
+	whole := [1 |
+		some owner in owners
+		owner.resources.limits.cpu
+		owner.resources.limits.memory
+		owner.resources.requests.cpu
+		owner.resources.requests.memory
+	]
+	count(whole) == count(owners)
+}
+
 # Resources that the Database or one of the planned containers lacks, by kind.
 missing := {"limits": lacking("limits"), "requests": lacking("requests")}
 
 lacking(kind) := in_spec | in_containers if {
 	in_spec := {resource |
 		some resource in ["cpu", "memory"]
-		not data.database.lib.spec.resources[kind][resource]
+		not input.object.spec.resources[kind][resource]
 	}
 	in_containers := {resource |
 		some resource in ["cpu", "memory"]
@@ -50,7 +65,7 @@ lacking(kind) := in_spec | in_containers if {
 
 # The value is never quoted: it may hold a password.
 violations contains v if {
-	location := data.database.lib.spec.backupPolicy.storageLocation
+	location := input.object.spec.backupPolicy.storageLocation
 	holds_credentials(location)
 	v := {
 		"id": "security.inline-credentials",

@@ -4,27 +4,29 @@ package database.fixtures_test
 import rego.v1
 
 pod := {
+	"set": "orders-g1",
+	"readable": true,
 	"automountServiceAccountToken": false,
-	"containers": [container("database")],
-	"initContainers": [container("initialise")],
-	"securityContext": {
-		"fsGroup": 999,
-		"runAsGroup": 999,
-		"runAsNonRoot": true,
-		"runAsUser": 999,
-		"seccompProfile": {"type": "RuntimeDefault"},
-	},
-	"volumes": [
-		{"name": "config", "configMap": {"name": "orders-config"}},
-		{"name": "run", "emptyDir": {"medium": "Memory"}},
-	],
+	"securityContext": security_of_pod,
+	"hostPaths": [],
+	"projected": [],
 }
 
-image := "docker.io/library/postgres:16.14-bookworm"
+security_of_pod := {
+	"fsGroup": 999,
+	"runAsGroup": 999,
+	"runAsNonRoot": true,
+	"runAsUser": 999,
+	"seccompProfile": {"type": "RuntimeDefault"},
+}
 
-container(name) := {
+container(name, kind) := {
 	"name": name,
-	"image": image,
+	"kind": kind,
+	"image": "docker.io/library/postgres:16.14-bookworm",
+	"registry": "docker.io",
+	"repository": "docker.io/library/postgres",
+	"tag": "16.14-bookworm",
 	"ports": [{"name": "postgresql", "containerPort": 5432}],
 	"resources": resources,
 	"securityContext": {
@@ -32,20 +34,12 @@ container(name) := {
 		"capabilities": {"drop": ["ALL"]},
 		"readOnlyRootFilesystem": true,
 	},
+	"podSecurityContext": security_of_pod,
 }
 
 resources := {
 	"limits": {"cpu": "2", "memory": "4Gi"},
 	"requests": {"cpu": "2", "memory": "4Gi"},
-}
-
-described(name, kind) := {
-	"container": name,
-	"kind": kind,
-	"image": image,
-	"registry": "docker.io",
-	"repository": "docker.io/library/postgres",
-	"tag": "16.14-bookworm",
 }
 
 good := {
@@ -70,22 +64,15 @@ good := {
 			"monitoring": {"enabled": true},
 		},
 	},
-	"children": [
-		{"apiVersion": "v1", "kind": "ServiceAccount", "automountServiceAccountToken": false},
-		{
-			"apiVersion": "apps/v1",
-			"kind": "StatefulSet",
-			"metadata": {"name": "orders-g1"},
-			"spec": {"template": {"spec": pod}},
-		},
-	],
+	"children": [],
 	"norm": {
 		"requests": {"cpu": 2000, "memory": 4294967296, "storage": 53687091200},
 		"limits": {"cpu": 2000, "memory": 4294967296},
 		"version": {"major": "16", "known": true, "release": "16.14", "endOfLife": "2028-11-09", "daysToEndOfLife": 712},
 		"backup": {"scheduleValid": true, "intervalMinutes": 1440, "longestIntervalMinutes": 1440, "retentionValid": true, "retentionDays": 30},
 		"environment": {"name": "production", "source": "label"},
-		"images": [described("database", "containers"), described("initialise", "initContainers")],
+		"pods": [pod],
+		"containers": [container("database", "containers"), container("initialise", "initContainers")],
 		"unparsable": [],
 	},
 	"levels": [{"kind": "global", "name": ""}, {"kind": "environment", "name": "production"}],
@@ -122,10 +109,13 @@ put(path, value) := {"op": "add", "path": path, "value": value}
 drop(path) := {"op": "remove", "path": path}
 
 # Where things are in it.
-pod_path := "/children/1/spec/template/spec"
+in_pod(field) := concat("/", ["/norm/pods/0", field])
 
-in_pod(field) := concat("/", [pod_path, field])
+in_container(field) := concat("/", ["/norm/containers/0", field])
 
-in_container(field) := concat("/", [pod_path, "containers/0", field])
+in_init(field) := concat("/", ["/norm/containers/1", field])
 
-in_init(field) := concat("/", [pod_path, "initContainers/0", field])
+# Changes of the pod's security context, which stands with each container too.
+in_pod_security(change) := [object.union(change, {"path": concat("", [place, change.path])}) |
+	some place in [in_pod("securityContext"), in_container("podSecurityContext"), in_init("podSecurityContext")]
+]

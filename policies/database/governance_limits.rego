@@ -60,7 +60,7 @@ quantities := [["requests", "cpu"], ["requests", "memory"], ["requests", "storag
 # An amount that stands there, but as no number: no rule above saw it.
 violations contains v if {
 	some kind in ["requests", "limits"]
-	numbers := [name | some name; is_number(input.norm[kind][name])]
+	numbers := [name | some name; amount := input.norm[kind][name]; amount > true; amount < ""]
 	some resource
 	declared := input.object.spec.resources[kind][resource]
 	not resource in numbers

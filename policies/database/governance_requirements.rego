@@ -8,7 +8,7 @@ import data.database.lib
 has_backup if is_object(input.object.spec.backupPolicy)
 
 violations contains v if {
-	policies := [policy | policy := input.object.spec.backupPolicy; is_object(policy)]
+	policies := [policy | policy := input.object.spec.backupPolicy; policy >= {}]
 	policies == []
 	data.database.lib.required.backup
 	v := {
@@ -23,8 +23,10 @@ violations contains v if {
 violations contains v if {
 	readable := [1 |
 		input.norm.backup.scheduleValid == true
-		is_number(input.norm.backup.intervalMinutes)
-		is_number(input.norm.backup.longestIntervalMinutes)
+		input.norm.backup.intervalMinutes > true
+		input.norm.backup.intervalMinutes < ""
+		input.norm.backup.longestIntervalMinutes > true
+		input.norm.backup.longestIntervalMinutes < ""
 	]
 	readable == []
 	has_backup
@@ -79,7 +81,11 @@ violations contains v if {
 }
 
 violations contains v if {
-	readable := [1 | input.norm.backup.retentionValid == true; is_number(input.norm.backup.retentionDays)]
+	readable := [1 |
+		input.norm.backup.retentionValid == true
+		input.norm.backup.retentionDays > true
+		input.norm.backup.retentionDays < ""
+	]
 	readable == []
 	has_backup
 	v := {

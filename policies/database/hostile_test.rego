@@ -63,29 +63,27 @@ test_requests_gone if by_security(without("/object/spec/resources/requests"))
 
 test_requests_of_another_type if all_by_security(not_objects("/object/spec/resources/requests"))
 
-test_children_gone if by_security(without("/children"))
+test_pods_gone if by_security(without("/norm/pods"))
 
-test_children_of_another_type if all_by_security(not_lists("/children"))
+test_pods_of_another_type if all_by_security(not_lists("/norm/pods"))
 
-test_child_gone if by_security(without("/children/1"))
+test_pod_gone if by_security(without("/norm/pods/0"))
 
-test_child_of_another_type if all_by_security(not_objects("/children/1"))
+test_pod_of_another_type if all_by_security(not_objects("/norm/pods/0"))
 
-test_template_gone if by_security(without("/children/1/spec/template"))
+test_pod_security_context_gone if by_security(fixtures.changed(fixtures.in_pod_security(fixtures.drop(""))))
 
-test_template_of_another_type if all_by_security(not_objects("/children/1/spec/template"))
+test_pod_security_context_of_another_type if {
+	every value in ["text", [7]] {
+		by_security(fixtures.changed(fixtures.in_pod_security(fixtures.put("", value))))
+	}
+}
 
-test_pod_security_context_gone if by_security(without(fixtures.in_pod("securityContext")))
+test_containers_gone if by_security(without("/norm/containers"))
 
-test_pod_security_context_of_another_type if all_by_security(not_objects(fixtures.in_pod("securityContext")))
+test_containers_of_another_type if all_by_security(not_lists("/norm/containers"))
 
-test_containers_gone if by_security(without(fixtures.in_pod("containers")))
-
-test_containers_of_another_type if all_by_security(not_lists(fixtures.in_pod("containers")))
-
-test_container_gone if by_security(without(fixtures.in_pod("containers/0")))
-
-test_container_of_another_type if all_by_security(not_objects(fixtures.in_pod("containers/0")))
+test_container_of_another_type if all_by_security(not_objects("/norm/containers/0"))
 
 test_container_resources_gone if by_security(without(fixtures.in_container("resources")))
 
@@ -111,14 +109,6 @@ test_norm_backup_gone if by_governance(without("/norm/backup"))
 
 test_norm_backup_of_another_type if all_by_governance(not_objects("/norm/backup"))
 
-test_norm_images_gone if by_security(without("/norm/images"))
-
-test_norm_images_of_another_type if all_by_security(not_lists("/norm/images"))
-
-test_norm_image_gone if by_security(without("/norm/images/0"))
-
-test_norm_image_of_another_type if all_by_security(not_objects("/norm/images/0"))
-
 test_settings_gone if by_governance(without("/settings"))
 
 test_settings_of_another_type if all_by_governance(not_objects("/settings"))
@@ -128,19 +118,21 @@ test_allow_gone if by_governance(without("/settings/allow"))
 test_allow_of_another_type if all_by_governance(not_objects("/settings/allow"))
 
 # A list of a wrong type never hides what the other rules see.
-hides_nothing(field) if {
+hides_nothing(path) if {
 	every value in ["text", {"a": []}] {
-		by_security(fixtures.changed([fixtures.put(fixtures.in_pod("hostPID"), true), fixtures.put(fixtures.in_pod(field), value)]))
+		by_security(fixtures.changed([fixtures.put(fixtures.in_pod("hostPID"), true), fixtures.put(path, value)]))
 	}
 }
 
-test_init_containers if hides_nothing("initContainers")
+test_containers if hides_nothing("/norm/containers")
 
-test_volumes if hides_nothing("volumes")
+test_host_paths if hides_nothing(fixtures.in_pod("hostPaths"))
 
-test_ports if hides_nothing("containers/0/ports")
+test_projected if hides_nothing(fixtures.in_pod("projected"))
 
-test_capabilities if hides_nothing("containers/0/securityContext/capabilities/add")
+test_ports if hides_nothing(fixtures.in_container("ports"))
+
+test_capabilities if hides_nothing(fixtures.in_container("securityContext/capabilities/add"))
 
 # What one package denies must be no error in the others.
 test_security_with_nothing_to_read if {
@@ -169,6 +161,9 @@ test_cost_has_nothing_to_say if {
 	}
 }
 
-test_children_of_all_types if by_security({"children": [null, "text", 7, {}, {"kind": "StatefulSet"}]})
+test_planned_of_all_types if {
+	all := [null, "text", 7, {}, {"kind": "containers"}]
+	by_security({"norm": {"pods": all, "containers": all}})
+}
 
 test_spec_alone if by_governance({"object": {"spec": {"engine": "postgresql"}}})

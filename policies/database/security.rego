@@ -1,6 +1,6 @@
 # What the planned pod may do to its node and to its neighbours.
 #
-# Rules read the StatefulSet that the planner would make, so they judge what will run. What the pod template has is the
+# Rules read what `norm` has of the StatefulSet that the planner would make, so they judge what will run. That is the
 # operator's doing, hence `path` is only `spec`, and the way out is to tell whoever runs the operator. A value of a wrong
 # type counts as a violation: each rule asks for the one good value.
 package database.security
@@ -9,30 +9,9 @@ import rego.v1
 
 import data.database.lib
 
-# The planned StatefulSets.
-sets := [child |
-	is_array(input.children)
-	some child in input.children
-	child.kind == "StatefulSet"
-]
-
-# Their pods.
-pods := [pod |
-	some set in sets
-	pod := set.spec.template.spec
-	is_object(pod)
-]
-
-# All containers of these pods, each with its pod.
-containers := [{"kind": kind, "spec": spec, "pod": pod} |
-	some pod in pods
-	some kind in ["containers", "initContainers", "ephemeralContainers"]
-	listed := pod[kind]
-	some spec in lib.listed(listed)
-]
-
 violations contains v if {
-	containers == []
+	planned := [1 | input.norm.pods[_]; input.norm.containers[_]]
+	planned == []
 	v := {
 		"id": "security.unplanned",
 		"severity": "critical",
@@ -44,20 +23,20 @@ violations contains v if {
 
 # One StatefulSet that can be read must not cover for another that cannot.
 violations contains v if {
-	some set in sets
-	not set.spec.template.spec.containers[0]
+	pod := input.norm.pods[_]
+	not pod.readable == true
 	v := {
 		"id": "security.unreadable",
 		"severity": "critical",
 		"action": "deny",
 		"path": "spec",
-		"message": sprintf("the planned StatefulSet %s has no pod template with containers; %s", [name(object.get(set, "metadata", {})), remedy]),
+		"message": sprintf("the planned StatefulSet %s has no pod template with containers; %s", [text(pod, "set"), remedy]),
 	}
 }
 
 violations contains v if {
-	some container in containers
-	container.spec.securityContext.privileged != false
+	container := input.norm.containers[_]
+	container.securityContext.privileged != false
 	v := {
 		"id": "security.privileged",
 		"severity": "critical",
@@ -68,8 +47,8 @@ violations contains v if {
 }
 
 violations contains v if {
-	some container in containers
-	not container.spec.securityContext.allowPrivilegeEscalation == false
+	container := input.norm.containers[_]
+	not container.securityContext.allowPrivilegeEscalation == false
 	v := {
 		"id": "security.privilege-escalation",
 		"severity": "high",
@@ -81,9 +60,8 @@ violations contains v if {
 
 # NET_BIND_SERVICE, to listen on a port below 1024, is the one capability that takes nothing from others.
 violations contains v if {
-	some container in containers
-	added := container.spec.securityContext.capabilities.add
-	some capability in lib.listed(added)
+	container := input.norm.containers[_]
+	capability := container.securityContext.capabilities.add[_]
 	capability != "NET_BIND_SERVICE"
 	v := {
 		"id": "security.capability-added",
@@ -95,8 +73,8 @@ violations contains v if {
 }
 
 violations contains v if {
-	some container in containers
-	not container.spec.securityContext.capabilities.drop == ["ALL"]
+	container := input.norm.containers[_]
+	not container.securityContext.capabilities.drop == ["ALL"]
 	not drops_all(container)
 	v := {
 		"id": "security.capabilities-kept",
@@ -108,14 +86,15 @@ violations contains v if {
 }
 
 drops_all(container) if {
-	some capability in lib.listed(container.spec.securityContext.capabilities.drop)
+	capability := container.securityContext.capabilities.drop[_]
 	capability == "ALL"
 }
 
 violations contains v if {
-	some pod in pods
+	pod := input.norm.pods[_]
 	user := pod.securityContext.runAsUser
-	not ordinary(user)
+	ordinary := [1 | user > 0; user < ""]
+	ordinary == []
 	v := {
 		"id": "security.root",
 		"severity": "high",
@@ -126,9 +105,10 @@ violations contains v if {
 }
 
 violations contains v if {
-	some container in containers
-	user := container.spec.securityContext.runAsUser
-	not ordinary(user)
+	container := input.norm.containers[_]
+	user := container.securityContext.runAsUser
+	ordinary := [1 | user > 0; user < ""]
+	ordinary == []
 	v := {
 		"id": "security.root",
 		"severity": "high",
@@ -141,9 +121,9 @@ violations contains v if {
 # Without any user number (a bad one is reported above) the image's own user counts, which may be root, unless
 # runAsNonRoot forbids it.
 violations contains v if {
-	some container in containers
-	not container.pod.securityContext.runAsUser
-	not container.spec.securityContext.runAsUser
+	container := input.norm.containers[_]
+	not container.podSecurityContext.runAsUser
+	not container.securityContext.runAsUser
 	not forbids_root(container)
 	v := {
 		"id": "security.root",
@@ -154,21 +134,16 @@ violations contains v if {
 	}
 }
 
-ordinary(user) if {
-	is_number(user)
-	user > 0
-}
-
 # The container's own word wins over its pod's.
 forbids_root(container) if {
-	container.spec.securityContext.runAsNonRoot == true
+	container.securityContext.runAsNonRoot == true
 } else if {
-	container.pod.securityContext.runAsNonRoot == true
-	not container.spec.securityContext.runAsNonRoot == false
+	container.podSecurityContext.runAsNonRoot == true
+	not container.securityContext.runAsNonRoot == false
 }
 
 violations contains v if {
-	some pod in pods
+	pod := input.norm.pods[_]
 	some field in ["hostNetwork", "hostPID", "hostIPC"]
 	pod[field] != false
 	v := {
@@ -181,23 +156,21 @@ violations contains v if {
 }
 
 violations contains v if {
-	some pod in pods
-	volumes := pod.volumes
-	some volume in lib.listed(volumes)
+	pod := input.norm.pods[_]
+	volume := pod.hostPaths[_]
 	volume.hostPath != false
 	v := {
 		"id": "security.host-path",
 		"severity": "critical",
 		"action": "deny",
 		"path": "spec",
-		"message": sprintf("the planned pod mounts a directory of its node (volume %s); %s", [name(volume), remedy]),
+		"message": sprintf("the planned pod mounts a directory of its node (volume %s); %s", [text(volume, "name"), remedy]),
 	}
 }
 
 violations contains v if {
-	some container in containers
-	ports := container.spec.ports
-	some port in lib.listed(ports)
+	container := input.norm.containers[_]
+	port := container.ports[_]
 	port.hostPort != 0
 	v := {
 		"id": "security.host-port",
@@ -210,8 +183,8 @@ violations contains v if {
 
 # The container's own profile wins over its pod's.
 violations contains v if {
-	some container in containers
-	profile := container.spec.securityContext.seccompProfile
+	container := input.norm.containers[_]
+	profile := container.securityContext.seccompProfile
 	not profile.type == "RuntimeDefault"
 	not profile.type == "Localhost"
 	v := {
@@ -224,10 +197,10 @@ violations contains v if {
 }
 
 violations contains v if {
-	some container in containers
-	not container.spec.securityContext.seccompProfile
-	not container.pod.securityContext.seccompProfile.type == "RuntimeDefault"
-	not container.pod.securityContext.seccompProfile.type == "Localhost"
+	container := input.norm.containers[_]
+	not container.securityContext.seccompProfile
+	not container.podSecurityContext.seccompProfile.type == "RuntimeDefault"
+	not container.podSecurityContext.seccompProfile.type == "Localhost"
 	v := {
 		"id": "security.seccomp",
 		"severity": "medium",
@@ -238,8 +211,8 @@ violations contains v if {
 }
 
 violations contains v if {
-	some container in containers
-	not container.spec.securityContext.readOnlyRootFilesystem == true
+	container := input.norm.containers[_]
+	not container.securityContext.readOnlyRootFilesystem == true
 	v := {
 		"id": "security.writable-root",
 		"severity": "low",
@@ -250,7 +223,7 @@ violations contains v if {
 }
 
 violations contains v if {
-	some pod in pods
+	pod := input.norm.pods[_]
 	not pod.automountServiceAccountToken == false
 	v := {
 		"id": "security.token",
@@ -262,25 +235,22 @@ violations contains v if {
 }
 
 violations contains v if {
-	some pod in pods
-	volumes := pod.volumes
-	some volume in lib.listed(volumes)
-	sources := volume.projected.sources
-	some source in lib.listed(sources)
-	source.serviceAccountToken != false
+	pod := input.norm.pods[_]
+	volume := pod.projected[_]
+	volume.source.serviceAccountToken != false
 	v := {
 		"id": "security.token",
 		"severity": "medium",
 		"action": "deny",
 		"path": "spec",
-		"message": sprintf("the planned pod mounts a token for the API server (volume %s); %s", [name(volume), remedy]),
+		"message": sprintf("the planned pod mounts a token for the API server (volume %s); %s", [text(volume, "name"), remedy]),
 	}
 }
 
 remedy := "the operator made this, so report it to whoever runs the operator"
 
-title(container) := sprintf("the planned container %s (%s)", [name(container.spec), container.kind])
+title(container) := sprintf("the planned container %s (%s)", [text(container, "name"), container.kind])
 
-name(object) := lib.quote(object.name) if {
-	is_string(object.name)
+text(object, field) := lib.quote(object[field]) if {
+	is_string(object[field])
 } else := "without a name"

@@ -7,61 +7,40 @@ import rego.v1
 
 import data.database.lib
 
-# Images that `norm` describes, as far as they could be read.
-images := [image |
-	listed := input.norm.images
-	some image in lib.listed(listed)
-	is_string(image.repository)
-]
-
-# Each as it is to be compared with what the planned pod has.
-described := {entry |
-	some image in images
-	is_string(image.registry)
-	not image.valid == false
-	entry := [image.kind, image.container, image.image]
-}
-
-# Also a container that `norm` does not describe: its image was never looked at.
+# A container without a name or an image counts too: nothing shows that its image was looked at.
 violations contains v if {
-	not all_described
-	some container in containers
-	not is_described(container)
+	container := input.norm.containers[_]
+	readable := [1 |
+		container.name
+		container.image
+		container.registry
+		container.repository >= ""
+		container.repository < []
+		not container.valid == false
+	]
+	readable == []
 	v := {
 		"id": "security.image-invalid",
 		"severity": "high",
 		"action": "deny",
 		"path": "spec.version",
-		"message": sprintf("%s has an image whose reference cannot be read (%s); %s", [title(container), image_text(container.spec), image_remedy]),
+		"message": sprintf("%s has an image whose reference cannot be read (%s); %s", [title(container), image_text(container), image_remedy]),
 	}
 }
 
-# What is so nearly always, found out at once.
-all_described if {
-	planned := {entry | some container in containers; entry := [container.kind, container.spec.name, container.spec.image]}
-	count(planned) == count(containers)
-	planned - described == set()
-}
-
-# A container that lacks a name or an image has no such entry, so nothing describes it.
-is_described(container) if {
-	entry := [container.kind, container.spec.name, container.spec.image]
-	known := described
-	entry in known
-}
-
-# With the slash at the end, so that whole parts of the path are compared: `quay.io` is no prefix of `quay.io.evil`.
-allowed_prefixes := [concat("", [registry, "/"]) |
-	registries := input.settings.allow.registries.value
-	is_array(registries)
-	some registry in registries
-	is_string(registry)
-]
-
+# With a slash at the end, so that whole parts of the path are compared: `quay.io` is no prefix of `quay.io.evil`.
 violations contains v if {
-	some image in images
+	prefixes := [concat("", [registry, "/"]) |
+		registries := input.settings.allow.registries.value
+		is_array(registries)
+		some registry in registries
+		registry >= ""
+		registry < []
+	]
+	image := input.norm.containers[_]
+	image.repository >= ""
+	image.repository < []
 	path := concat("", [image.repository, "/"])
-	prefixes := allowed_prefixes
 	not strings.any_prefix_match(path, prefixes)
 	v := {
 		"id": "security.image-registry",
@@ -73,8 +52,11 @@ violations contains v if {
 }
 
 violations contains v if {
-	some image in images
-	not is_pinned(image)
+	image := input.norm.containers[_]
+	image.repository
+	tags := [tag | tag := image.tag; not tag in {"", "latest"}; tag >= ""; tag < []]
+	tags == []
+	not has_digest(image)
 	v := {
 		"id": "security.image-tag",
 		"severity": "medium",
@@ -82,14 +64,6 @@ violations contains v if {
 		"path": "spec.version",
 		"message": sprintf("the image %s has the tag latest or none, and no digest, so it may be another one tomorrow; %s", [image_text(image), image_remedy]),
 	}
-}
-
-is_pinned(image) if {
-	tag := image.tag
-	not tag in {"", "latest"}
-	is_string(tag)
-} else if {
-	has_digest(image)
 }
 
 has_digest(image) if {
@@ -100,7 +74,8 @@ has_digest(image) if {
 violations contains v if {
 	requirement := input.settings.require.image_digest
 	not requirement.value == false
-	some image in images
+	image := input.norm.containers[_]
+	image.repository
 	not has_digest(image)
 	v := {
 		"id": "security.image-digest",

@@ -8,58 +8,51 @@ import data.database.lib
 # A container without a limit takes its neighbours' share, one without a request is the first to be evicted. All the
 # containers have what the Database says, so a field is reported once, whichever of them lacks it.
 violations contains v if {
-	not data.database.security.complete
-	some resource in missing.limits
+	# Nearly always the Database and all containers have all four, which is found out at once.
+	complete := [1 |
+		input.object.spec.resources.limits.cpu
+		input.object.spec.resources.limits.memory
+		input.object.spec.resources.requests.cpu
+		input.object.spec.resources.requests.memory
+		containers := [1 | container := input.norm.containers[_]]
+		containers == [1 |
+			resources := input.norm.containers[_].resources
+			resources.limits.cpu
+			resources.limits.memory
+			resources.requests.cpu
+			resources.requests.memory
+		]
+	]
+	complete == []
 	not input.settings.require.limits.value == false
+	some kind, name in {"limits": "limit", "requests": "request"}
+	some resource in lacking[kind]
+	id := missing[kind]
 	v := {
-		"id": "security.limits-missing",
+		"id": id,
 		"severity": "high",
 		"action": "deny",
-		"path": concat(".", ["spec.resources.limits", resource]),
-		"message": sprintf("there is no limit of %s, which %s requires (setting require.limits); set it, for example to %s", [resource, lib.required_by("limits"), examples[resource]]),
+		"path": concat(".", ["spec.resources", kind, resource]),
+		"message": sprintf("there is no %s of %s, which %s requires (setting require.limits); set it, for example to %s", [name, resource, lib.required_by("limits"), examples[resource]]),
 	}
 }
 
-violations contains v if {
-	not data.database.security.complete
-	some resource in missing.requests
-	not input.settings.require.limits.value == false
-	v := {
-		"id": "security.requests-missing",
-		"severity": "high",
-		"action": "deny",
-		"path": concat(".", ["spec.resources.requests", resource]),
-		"message": sprintf("there is no request of %s, which %s requires (setting require.limits); set it, for example to %s", [resource, lib.required_by("limits"), examples[resource]]),
-	}
-}
+missing := {"limits": "security.limits-missing", "requests": "security.requests-missing"}
 
 examples := {"cpu": "500m", "memory": "1Gi"}
 
-# What is so nearly always, found out at once: the Database and all the planned containers lack none.
-complete if {
-	owners := array.concat([input.object.spec], [container.spec | some container in containers])
-	whole := [1 |
-		some owner in owners
-		owner.resources.limits.cpu
-		owner.resources.limits.memory
-		owner.resources.requests.cpu
-		owner.resources.requests.memory
-	]
-	count(whole) == count(owners)
-}
-
 # Resources that the Database or one of the planned containers lacks, by kind.
-missing := {"limits": lacking("limits"), "requests": lacking("requests")}
+lacking := {"limits": lacking_of("limits"), "requests": lacking_of("requests")}
 
-lacking(kind) := in_spec | in_containers if {
+lacking_of(kind) := in_spec | in_containers if {
 	in_spec := {resource |
 		some resource in ["cpu", "memory"]
 		not input.object.spec.resources[kind][resource]
 	}
 	in_containers := {resource |
 		some resource in ["cpu", "memory"]
-		some container in containers
-		not container.spec.resources[kind][resource]
+		container := input.norm.containers[_]
+		not container.resources[kind][resource]
 	}
 }
 

@@ -14,9 +14,11 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 
-use crate::image;
+use self::planned::Planned;
 use crate::levels::Place;
 use crate::settings::amount;
+
+mod planned;
 
 /// The normal form of `object`, whose children would be `children`, at the moment `now`.
 pub fn norm(object: &Value, children: &[Value], place: &Place, catalogue: &Catalogue, now: Timestamp) -> Value {
@@ -25,12 +27,19 @@ pub fn norm(object: &Value, children: &[Value], place: &Place, catalogue: &Catal
     let resources = &spec["resources"];
     let requests = quantities(&resources["requests"], "spec.resources.requests", &mut unparsable);
     let limits = quantities(&resources["limits"], "spec.resources.limits", &mut unparsable);
+    let Planned {
+        pods,
+        containers,
+        images,
+    } = Planned::of(children);
     let mut norm = json!({
         "requests": requests,
         "limits": limits,
         "environment": {"name": place.environment, "source": place.found.as_str()},
-        "images": images(children),
     });
+    for (name, list) in [("pods", pods), ("containers", containers), ("images", images)] {
+        norm[name] = Value::Array(list);
+    }
     if let Some(version) = version(spec, catalogue, now, &mut unparsable) {
         norm["version"] = version;
     }
@@ -103,37 +112,6 @@ fn backup(policy: &Value) -> Option<Value> {
         norm["retentionDays"] = json!(retention.least_days());
     }
     Some(norm)
-}
-
-fn images(children: &[Value]) -> Vec<Value> {
-    let sets = children.iter().filter(|child| child["kind"] == "StatefulSet");
-    let mut images = Vec::new();
-    for pod in sets.map(|set| &set["spec"]["template"]["spec"]) {
-        for kind in ["initContainers", "containers", "ephemeralContainers"] {
-            for container in pod[kind].as_array().into_iter().flatten() {
-                images.push(image_of(kind, container));
-            }
-        }
-    }
-    images
-}
-
-fn image_of(kind: &str, container: &Value) -> Value {
-    let written = container["image"].as_str().unwrap_or_default();
-    let mut norm = json!({"container": container["name"], "kind": kind, "image": written});
-    match image::parse(written) {
-        None => norm["valid"] = json!(false),
-        Some(image) => {
-            norm["registry"] = json!(image.registry);
-            norm["repository"] = json!(image.repository);
-            for (key, value) in [("tag", image.tag), ("digest", image.digest)] {
-                if let Some(value) = value {
-                    norm[key] = json!(value);
-                }
-            }
-        }
-    }
-    norm
 }
 
 #[cfg(test)]

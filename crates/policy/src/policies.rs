@@ -23,6 +23,7 @@ use crate::decision::{Action, BundleRevision, Decision, OPERATOR, Severity, Viol
 use crate::exception::{self, PolicyException};
 use crate::levels::{Kind, Level, Levels, Place};
 use crate::norm::norm;
+use crate::rego::rego;
 use crate::request::{Operation, Planner, Request};
 use crate::settings::SettingsError;
 
@@ -187,7 +188,8 @@ impl Policies {
 
     /// What all rules of the global level say to an input, both as JSON: evaluation alone, to compare it with other engines.
     pub fn answer(&self, input: &str) -> Result<String, String> {
-        let input = Rego::from_json_str(input).map_err(|error| error.to_string())?;
+        // Not `from_json_str`, which looks for equal keys and takes a third longer for a document of this size.
+        let input: Rego = serde_json::from_str(input).map_err(|error| error.to_string())?;
         let mut engine = self.engine.clone();
         engine.set_input(input);
         let mut answers = Vec::new();
@@ -290,7 +292,7 @@ impl Question<'_> {
         };
         let entries: Vec<&Entry> = self.policies.entries.iter().filter(holds).collect();
         let mut engine = self.policies.engine.clone();
-        engine.set_input(Rego::from(input));
+        engine.set_input(rego(&input));
         let begun = Instant::now();
         for entry in entries {
             engine.set_execution_timer_config(ExecutionTimerConfig {

@@ -402,7 +402,14 @@ fn of_operator(fault: &Fault) -> Violation {
         severity: Severity::High,
         action: Action::Deny,
         path: fault.field.clone(),
-        message: fault.to_string(),
+        // The path says the field already.
+        message: Fault {
+            field: String::new(),
+            ..fault.clone()
+        }
+        .to_string()
+        .trim_start_matches([' ', ':'])
+        .to_owned(),
         measure: None,
     }
 }

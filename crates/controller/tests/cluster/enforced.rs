@@ -141,7 +141,7 @@ async fn webhook(program: &Program, ip: IpAddr) -> SocketAddr {
 fn declared(name: &str, storage: &str, secret: &str) -> Value {
     let mut spec = postgresql();
     spec["resources"]["requests"]["storage"] = storage.into();
-    spec["configuration"]["parameters"] = json!({"shop.admin_password": secret});
+    spec["configuration"]["parameters"] = json!({"shop.note": secret});
     database(name, spec)
 }
 

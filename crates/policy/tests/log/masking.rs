@@ -281,6 +281,24 @@ fn of_parameters_only_the_names_stay() {
 }
 
 #[test]
+fn labels_and_patches_hold_no_passwords() {
+    let masked = mask_document(json!({
+        "labels": {"password": "hunter2", "token-holder": "a"},
+        "patch": [
+            {"op": "add", "path": "/spec/password", "value": "hunter2"},
+            {"op": "add", "path": "/spec/configuration/parameters/x", "value": "hunter2"},
+            {"op": "add", "path": "/spec/configuration/parameters", "value": {"x": "hunter2"}},
+            {"op": "replace", "path": "/spec/version", "value": "16"},
+        ],
+    }));
+    assert_eq!(
+        masked.masked,
+        ["/labels/password", "/patch/0/value", "/patch/1/value", "/patch/2/value"]
+    );
+    assert!(!masked.value.to_string().contains("hunter2"));
+}
+
+#[test]
 fn names_of_secrets_and_harmless_things_stay() {
     let document = json!({
         "metadata": {"name": "shop", "labels": {"app.kubernetes.io/name": "shop", "token-holder": "team-a"}},

@@ -272,6 +272,8 @@ fn meaning_of(name: &str, context: Context, announced: bool, selects: bool) -> M
     let meaning = names::meaning(name);
     match context {
         _ if meaning == Meaning::LastApplied => meaning,
+        // A label may say who holds a token, but nothing is called a password that is none.
+        Context::Labels if name.to_ascii_lowercase().contains("passw") => Meaning::Secret,
         Context::Labels => Meaning::Plain,
         Context::Reference if names::names_the_place(name) => Meaning::Plain,
         // Whatever else lies there is more likely the secret than its name.
@@ -290,6 +292,11 @@ fn announces_value(members: &Map<String, Value>) -> bool {
                 // Also names that look like references: the value stands right there.
                 names::is_secret(text) || names::meaning(text) == Meaning::Reference
             })
+        })
+        // An operation of a JSON patch.
+        || members.get("path").and_then(Value::as_str).is_some_and(|path| {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            members.contains_key("value") && (names::is_secret(name) || path.contains(PARAMETERS))
         })
 }
 

@@ -1,11 +1,11 @@
 //! Secrets inside a string: private keys, URLs with credentials, tokens, assignments.
 
 use super::MASK;
-use super::assignment::assignments;
+use super::assignment::{assignments, flags};
 use super::copies::remember;
 
 /// How tokens of well-known issuers begin.
-const PREFIXES: [&str; 12] = [
+const PREFIXES: [&str; 17] = [
     "ghp_",
     "gho_",
     "ghs_",
@@ -18,6 +18,11 @@ const PREFIXES: [&str; 12] = [
     "hvs.",
     "npm_",
     "sk_live_",
+    "sk-proj-",
+    "dckr_pat_",
+    "pypi-AgE",
+    "AIza",
+    "AGE-SECRET-KEY-1",
 ];
 
 /// A token of a well-known issuer is at least this long, its prefix included.
@@ -33,7 +38,7 @@ pub(super) type Pass = fn(&str, &mut Vec<String>) -> Option<String>;
 /// The text without the secrets in it, or `None` if there are none.
 pub(super) fn scrub(text: &str, secrets: &mut Vec<String>) -> Option<String> {
     // Blocks before words: a key may hold anything that the later ones look for.
-    const PASSES: [Pass; 6] = [private_keys, urls, data_sources, tokens, bearers, assignments];
+    const PASSES: [Pass; 7] = [private_keys, urls, data_sources, tokens, bearers, flags, assignments];
     let mut clean: Option<String> = None;
     for pass in PASSES {
         let current = clean.as_deref().unwrap_or(text);
@@ -44,35 +49,32 @@ pub(super) fn scrub(text: &str, secrets: &mut Vec<String>) -> Option<String> {
     clean
 }
 
-/// PEM blocks whose label says that they are private.
+/// PEM blocks, and blocks of SSH2, whose label says that they are private. One ends where its own label does, not that
+/// of another block, or not at all: then it is masked to the end of the text.
 fn private_keys(text: &str, secrets: &mut Vec<String>) -> Option<String> {
-    const BEGIN: &str = "-----BEGIN ";
-    let mut rest = text;
+    const BEGIN: &str = "BEGIN ";
     let mut clean = String::new();
-    let mut found = false;
-    while let Some(begin) = rest.find(BEGIN) {
-        let block = &rest[begin..];
-        let label = block[BEGIN.len()..].split("-----").next().unwrap_or_default();
-        let is_private = label.contains("PRIVATE");
-        // A block that does not end is masked to the end of the text.
-        let end = block.find("-----END ").map_or(block.len(), |end| {
-            block[end + 9..]
-                .find("-----")
-                .map_or(block.len(), |close| end + 9 + close + 5)
-        });
-        clean.push_str(&rest[..begin]);
-        if is_private {
-            found = true;
-            remember(secrets, &block[..end]);
-            clean.push_str(MASK);
-            rest = &block[end..];
-        } else {
-            clean.push_str(BEGIN);
-            rest = &block[BEGIN.len()..];
+    let mut copied = 0;
+    for (at, _) in text.match_indices(BEGIN) {
+        let line = &text[copied.min(at)..at];
+        let dashes = line.trim_end_matches(' ');
+        let start = at - line.len() + dashes.trim_end_matches('-').len();
+        let label = text[at + BEGIN.len()..].split("---").next().unwrap_or_default().trim();
+        if at < copied || !dashes.ends_with("----") || !label.contains("PRIVATE") {
+            continue;
         }
+        let closing = format!("END {label}");
+        let end = text[at..].find(&closing).map_or(text.len(), |end| {
+            let after = &text[at + end + closing.len()..];
+            let close = after.trim_start_matches([' ', '-']);
+            text.len() - close.len()
+        });
+        remember(secrets, &text[start..end]);
+        clean.push_str(&text[copied..start]);
+        clean.push_str(MASK);
+        copied = end;
     }
-    clean.push_str(rest);
-    found.then_some(clean)
+    (copied > 0).then(|| clean + &text[copied..])
 }
 
 /// `scheme://user:password@host`: everything before the last `@` of the word goes, since a password may hold anything.
@@ -87,7 +89,13 @@ fn urls(text: &str, secrets: &mut Vec<String>) -> Option<String> {
             .find(char::is_whitespace)
             .map_or(rest.len(), |end| start + end);
         let word = &rest[start..word_end];
-        if let Some(user) = credentials(word) {
+        let keys = || {
+            rest[..at]
+                .ends_with(['3', 'a', 'n'])
+                .then(|| storage_keys(&rest[..at], word))
+                .flatten()
+        };
+        if let Some(user) = credentials(word).or_else(keys) {
             found = true;
             remember_user(secrets, user);
             clean.push_str(MASK);
@@ -107,6 +115,14 @@ fn credentials(word: &str) -> Option<&str> {
     // A colon without `@`: a port with a digest or a module version behind it, or a password with a slash in it.
     let has_credentials = authority.contains('@') || (authority.contains(':') && !is_digest(&word[user.len() + 1..]));
     (has_credentials && !user.is_empty() && user != MASK).then_some(user)
+}
+
+/// `s3://KEY:SECRET/bucket`: what a bucket may not be called.
+fn storage_keys<'a>(before: &str, word: &'a str) -> Option<&'a str> {
+    let is_storage = ["s3", "s3a", "s3n"].iter().any(|scheme| before.ends_with(scheme));
+    let authority = word.split(['/', '?', '#']).next().unwrap_or_default();
+    let (_, port) = authority.split_once(':')?;
+    (is_storage && !port.bytes().all(|byte| byte.is_ascii_digit())).then_some(authority)
 }
 
 fn remember_user(secrets: &mut Vec<String>, user: &str) {
@@ -184,17 +200,18 @@ fn token_in(word: &str) -> Option<usize> {
         .find(PEM_BASE64)
         .filter(|at| !word[*at..].starts_with(CERTIFICATE_BASE64));
     // Behind a slash or an equals sign, too: in paths and in settings.
-    let issued = PREFIXES.iter().filter_map(|prefix| word.find(prefix)).find(|at| {
-        word.len() - at >= SHORTEST_TOKEN
-            && word[..*at]
-                .chars()
-                .next_back()
-                .is_none_or(|before| "/=.".contains(before))
-    });
+    let issued = PREFIXES
+        .iter()
+        .flat_map(|prefix| word.match_indices(prefix))
+        .map(|(at, _)| at)
+        .filter(|at| {
+            word.len() - at >= SHORTEST_TOKEN && !word[..*at].ends_with(|before: char| before.is_ascii_alphanumeric())
+        })
+        .min();
     [jwt, key, issued].into_iter().flatten().min()
 }
 
-/// `Bearer x`, as in a header.
+/// `Bearer x` and `Basic x`, as in a header.
 fn bearers(text: &str, secrets: &mut Vec<String>) -> Option<String> {
     if !text.contains(' ') {
         return None;
@@ -202,8 +219,11 @@ fn bearers(text: &str, secrets: &mut Vec<String>) -> Option<String> {
     let lower = text.to_ascii_lowercase();
     let mut clean = String::new();
     let mut copied = 0;
-    for (at, word) in lower.match_indices("bearer ") {
-        let start = at + word.len();
+    for (at, _) in lower.match_indices(' ') {
+        let start = at + 1;
+        if !lower[..at].ends_with("bearer") && !lower[..at].ends_with("basic") {
+            continue;
+        }
         if start < copied {
             continue;
         }
@@ -213,7 +233,8 @@ fn bearers(text: &str, secrets: &mut Vec<String>) -> Option<String> {
             .next()
             .unwrap_or_default();
         // In prose, a word follows.
-        let is_token = token.len() >= 8 && (token.len() >= 20 || token.contains(|c: char| c.is_ascii_digit()));
+        let is_token =
+            token.len() >= 8 && (token.len() >= 20 || token.contains(|c: char| c.is_ascii_digit() || c == '='));
         if is_token && !token.starts_with(MASK) {
             clean.push_str(&text[copied..start]);
             clean.push_str(MASK);
@@ -264,6 +285,46 @@ mod tests {
             ),
             ("-----BEGIN PRIVATE KEY-----\nx", "[masked]"),
             ("LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCg==", "[masked]"),
+            (
+                "-----BEGIN PRIVATE KEY-----\nx\n-----END CERTIFICATE-----\nx",
+                "[masked]",
+            ),
+            (
+                "a ---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\nx\n---- END SSH2 ENCRYPTED PRIVATE KEY ----\nz",
+                "a [masked]\nz",
+            ),
+            ("----- BEGIN RSA PRIVATE KEY -----\nx", "[masked]"),
+            ("requirepass hunter2 x", "requirepass [masked] x"),
+            ("port 1\nmasterauth abc\nx", "port 1\nmasterauth [masked]\nx"),
+            (
+                "user default on >hunter2 ~* +@all",
+                "user default on >[masked] ~* +@all",
+            ),
+            ("a\n  password hunter2", "a\n  password [masked]"),
+            ("the password: hunter2, and", "the password: [masked], and"),
+            (
+                "ALTER USER x IDENTIFIED BY 'abc'",
+                "ALTER USER x IDENTIFIED BY '[masked]'",
+            ),
+            (
+                "ALTER ROLE x WITH PASSWORD 'abc' y",
+                "ALTER ROLE x WITH PASSWORD '[masked]' y",
+            ),
+            ("mysql -u root -phunter2 x", "mysql -u root -p[masked] x"),
+            ("curl -u admin:hunter2 x", "curl -u [masked] x"),
+            ("curl --user=admin:hunter2", "curl --user=[masked]"),
+            ("redis-cli -a hunter2 x", "redis-cli -a [masked] x"),
+            ("s3://KEY:SECRET/bucket", "s3://[masked]/bucket"),
+            ("the header: Basic aHVudGVyMg== x", "the header: Basic [masked] x"),
+            ("dckr_pat_hunter2hunter2", "[masked]"),
+            ("sk-proj-hunter2hunter2", "[masked]"),
+            ("AIzaSyA-hunter2hunter2", "[masked]"),
+            ("xghp_a.ghp_0123456789abcdef", "xghp_a.[masked]"),
+            ("kind: Secret\ndata:\n  a: b\nx: y", "kind: Secret\ndata:[masked]\nx: y"),
+            (
+                r#"[{"kind":"Secret","data":{"a":"b"}},"#,
+                r#"[{"kind":"Secret","data":[masked]"#,
+            ),
         ] {
             let clean = scrub(text, &mut Vec::new());
             assert_eq!(clean.as_deref(), Some(expected), "{text}");
@@ -282,6 +343,15 @@ mod tests {
             "system:serviceaccount:shop:deployer",
             "spec.resources.requests.cpu: 16 is more than 8 (environment/production)",
             "the bearer of this",
+            "a basic configuration",
+            "token expired",
+            "the password is too short",
+            "the password: too short",
+            "docker run -u 1000:1000 -p 80:80 x",
+            "s3://bucket:9000/x",
+            "kind: ConfigMap\ndata:\n  a: b",
+            "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\nBEGIN PRIVATE",
+            "if a > b then user c",
             "secretRef: db-credentials",
             "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----",
             "0 3 * * *",

@@ -114,7 +114,7 @@ fn looks_chosen(word: &str) -> bool {
 
 /// Secrets on command lines: `mysql -px`, `curl -u a:x`, `redis-cli -a x`; and `>x` in the ACL of a Redis user.
 pub(super) fn flags(text: &str, secrets: &mut Vec<String>) -> Option<String> {
-    if !text.contains(" -") && !text.contains(" >") {
+    if !text.contains(" -") && !text.contains(" >") && !text.starts_with('-') {
         return None;
     }
     let (is_mysql, is_redis) = (

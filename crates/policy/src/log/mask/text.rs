@@ -313,6 +313,7 @@ mod tests {
             ("mysql -u root -phunter2 x", "mysql -u root -p[masked] x"),
             ("curl -u admin:hunter2 x", "curl -u [masked] x"),
             ("curl --user=admin:hunter2", "curl --user=[masked]"),
+            ("--user admin:hunter2", "--user [masked]"),
             ("redis-cli -a hunter2 x", "redis-cli -a [masked] x"),
             ("s3://KEY:SECRET/bucket", "s3://[masked]/bucket"),
             ("the header: Basic aHVudGVyMg== x", "the header: Basic [masked] x"),

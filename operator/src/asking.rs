@@ -15,6 +15,8 @@ use ::policy::log::{self, DropReason, Log, Record};
 use ::policy::request::Source as Asker;
 use axum::Router;
 use controller::surroundings::{Around, Hears};
+use decisions::reviews::ApiServer;
+use decisions::server::router;
 use engines::catalogue::Catalogue;
 use jiff::Timestamp;
 use kube::Client;

@@ -177,6 +177,22 @@ pub(crate) const RULES: &[Rule] = &[
         why: "The authority of the operator's own certificates, so that the API server knows the webhook. Nothing else of it.",
     },
     Rule {
+        scope: Scope::Cluster,
+        group: "authentication.k8s.io",
+        resources: &["tokenreviews"],
+        names: &[],
+        verbs: &["create"],
+        why: "Who asks for decisions of policy.",
+    },
+    Rule {
+        scope: Scope::Cluster,
+        group: "authorization.k8s.io",
+        resources: &["subjectaccessreviews"],
+        names: &[],
+        verbs: &["create"],
+        why: "Whether they may: they see decisions about namespaces whose Databases they may read.",
+    },
+    Rule {
         scope: Scope::Own,
         group: "",
         resources: &["configmaps"],

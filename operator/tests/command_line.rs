@@ -233,7 +233,7 @@ fn permissions_are_yaml_and_both_ways_grant_the_same() {
     all.sort();
     some.sort();
     assert_eq!(all, some);
-    assert_eq!(all.len(), 22);
+    assert_eq!(all.len(), 24);
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub(crate) fn record(number: u64, namespace: Option<&str>) -> Record {
         "decision_id": decision_id(timestamp, random), "timestamp": timestamp, "replica": "r", "source": "admission",
         "operation": "CREATE", "user": {"name": format!("user-{}", number % 3)},
         "resource": {"namespace": namespace, "name": format!("database-{number}")},
-        "verdict": if number % 2 == 0 { "deny" } else { "allow" },
+        "verdict": if number.is_multiple_of(2) { "deny" } else { "allow" },
         "warnings": [format!("quotes {PLANTED}")],
         "input": {"object": {"kind": "Secret", "stringData": {"a": PLANTED}}, "old": {"spec": {"password": PLANTED}}},
     });

@@ -78,6 +78,9 @@ fn every_write_that_the_permissions_allow_is_judged_or_left_out_on_purpose() {
         "UPDATE intent.example.com/shardmaps/status",
         // The authority of certificates, which is no Database's and which any replica may write.
         "UPDATE admissionregistration.k8s.io/validatingwebhookconfigurations",
+        // Questions, which write nothing.
+        "CREATE authentication.k8s.io/tokenreviews",
+        "CREATE authorization.k8s.io/subjectaccessreviews",
         // Not made yet.
         "CREATE policy/poddisruptionbudgets",
         "UPDATE policy/poddisruptionbudgets",

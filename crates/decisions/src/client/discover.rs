@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    fn slice(ports: Value, endpoints: Value) -> EndpointSlice {
+    fn slice(ports: &Value, endpoints: &Value) -> EndpointSlice {
         let slice = json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"name": "s"},
             "addressType": "IPv4", "ports": ports, "endpoints": endpoints,
@@ -139,16 +139,13 @@ mod tests {
         let pod = |name: &str, address: &str| json!({"addresses": [address, "10.9.9.9"], "targetRef": {"kind": "Pod", "name": name}});
         let not_ready = json!({"addresses": ["10.0.0.3"], "conditions": {"ready": false}});
         let slices = [
+            slice(&https, &json!([pod("b", "10.0.0.2"), pod("a", "10.0.0.1"), not_ready])),
+            slice(&https, &json!([pod("a", "fd00::1"), {"addresses": ["fd00::7"]}])),
             slice(
-                https.clone(),
-                json!([pod("b", "10.0.0.2"), pod("a", "10.0.0.1"), not_ready]),
+                &json!([{"name": "metrics", "port": 8080}]),
+                &json!([pod("c", "10.0.0.4")]),
             ),
-            slice(https.clone(), json!([pod("a", "fd00::1"), {"addresses": ["fd00::7"]}])),
-            slice(
-                json!([{"name": "metrics", "port": 8080}]),
-                json!([pod("c", "10.0.0.4")]),
-            ),
-            slice(https, json!([])),
+            slice(&https, &json!([])),
         ];
         let found: Vec<String> = behind(&slices)
             .into_iter()

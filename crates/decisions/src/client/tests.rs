@@ -25,7 +25,8 @@ struct Fleet {
     state: State,
     replicas: Vec<Replica>,
     running: Vec<(oneshot::Sender<()>, JoinHandle<()>)>,
-    _kept: Vec<Kept>,
+    /// Goes with it.
+    kept: Vec<Kept>,
 }
 
 impl Fleet {
@@ -41,7 +42,7 @@ impl Fleet {
             state,
             replicas: Vec::new(),
             running: Vec::new(),
-            _kept: Vec::new(),
+            kept: Vec::new(),
         };
         for replica in 0..3_u64 {
             let mine = (0..90).filter(|number| number % 3 == replica);
@@ -64,7 +65,7 @@ impl Fleet {
                 },
             );
             fleet.running.push((stop, tokio::spawn(served)));
-            fleet._kept.push(kept);
+            fleet.kept.push(kept);
         }
         fleet
     }

@@ -157,13 +157,14 @@ mod tests {
     #[test]
     fn what_is_known_has_a_bound() {
         let (mut known, now) = (Known::default(), Instant::now());
-        for number in 0..MOST as u32 + 1 {
+        let most = u32::try_from(MOST).expect("it is small");
+        for number in 0..=most {
             known.put(key(number, "shop"), true, now);
         }
         assert_eq!(known.0.len(), 1);
         // Of old ones only those go that are over.
         known.put(key(0, "bank"), true, now + REMEMBERED / 2);
-        for number in 0..MOST as u32 - 1 {
+        for number in 1..most {
             known.put(key(number, "shop"), true, now + REMEMBERED);
         }
         assert_eq!(known.get(&key(0, "bank"), now + REMEMBERED), Some(true));

@@ -83,7 +83,7 @@ fn asked(operation: Operation) -> Asked {
         namespace: "shop".to_owned(),
         object: json!({
             "apiVersion": "intent.example.com/v1", "kind": "Database",
-            "metadata": {"generateName": "orders-", "generation": 3},
+            "metadata": {"generateName": "orders-", "generation": 3, "managedFields": [{"manager": "kubectl"}]},
             "spec": {"configuration": {"parameters": {"admin_password": SECRET}}},
         }),
         old: None,
@@ -118,6 +118,8 @@ async fn a_decision_is_recorded_as_it_is_answered_and_neither_holds_a_secret() {
     for (field, value) in expected.as_object().expect("an object") {
         assert_eq!(&record[field], value, "{field}");
     }
+    let metadata = json!({"generateName": "orders-", "generation": 3});
+    assert_eq!(record["input"]["object"]["metadata"], metadata);
     assert_eq!(record["violations"], json!(decision.violations));
     assert_eq!(record["bundles"], json!(decision.bundles));
     assert!(

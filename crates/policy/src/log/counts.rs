@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub enum DropReason {
     /// The writer is alive, but slower than what comes in.
     QueueFull,
-    /// The record is larger than a record may be, or is no JSON.
+    /// The record is larger than a record may be, without its input too, or is no JSON.
     TooLarge,
     /// The store fails, and the queue filled up meanwhile; or it refused just these records.
     StoreError,

@@ -94,13 +94,22 @@ fn input(request: &Request) -> Value {
         "dryRun": request.dry_run,
         "source": request.source,
         "namespace": request.namespace,
-        "object": request.object,
+        "object": kept(&request.object),
     });
     if let Some(user) = &request.user {
         input["user"] = json!(user);
     }
     if let Some(old) = &request.old {
-        input["old"] = old.clone();
+        input["old"] = kept(old);
     }
     input
+}
+
+/// An object without `managedFields`, which nobody declares and which is often the larger half.
+fn kept(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    object
 }

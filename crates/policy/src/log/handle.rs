@@ -11,6 +11,7 @@ use crate::log::keys::Keys;
 use crate::log::mask::Masked;
 use crate::log::options::Options;
 use crate::log::queue::Queue;
+use crate::log::record::Record;
 use crate::log::store::append::Item;
 use crate::log::store::reader::Reader;
 use crate::log::store::writer::{Shared, Writer, nanoseconds};
@@ -56,9 +57,8 @@ impl Log {
     /// Keeps a record. Returns at once and never fails; what is not kept is counted.
     pub fn record(&self, masked: &Masked) {
         let record = masked.record();
-        let json = match serde_json::to_vec(record) {
-            Ok(json) if json.len() <= self.options.record_bytes => json,
-            _ => return self.shared.counters.drop_records(DropReason::TooLarge, 1),
+        let Some(json) = self.fitting(record) else {
+            return self.shared.counters.drop_records(DropReason::TooLarge, 1);
         };
         let item = Item {
             time: nanoseconds(record.timestamp),
@@ -75,6 +75,23 @@ impl Log {
             };
             self.shared.counters.drop_records(reason, 1);
         }
+    }
+
+    /// The record as JSON; without its input if that makes it too large. Else whoever pads a Database would keep what they
+    /// do out of the log.
+    fn fitting(&self, record: &Record) -> Option<Vec<u8>> {
+        let fits = |json: &Vec<u8>| json.len() <= self.options.record_bytes;
+        let whole = serde_json::to_vec(record).ok()?;
+        if fits(&whole) {
+            return Some(whole);
+        }
+        let mut record = record.clone();
+        record.input.take()?;
+        let within = |pointer: &String| pointer.starts_with("/input/");
+        record.erased.retain(|pointer| !within(pointer));
+        record.masked.retain(|pointer| !within(pointer));
+        record.erased.push("/input".to_owned());
+        serde_json::to_vec(&record).ok().filter(fits)
     }
 
     /// Waits until every record that came before is committed, or given up and counted. `false` after the timeout.

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::sample::{FLUSH, masked, options, record, record_at, started, until};
 use jiff::Timestamp;
-use policy::log::{DropReason, Filter, Log, Options, QueryError, Reader, Retention, chain::Fault, mask};
+use policy::log::{DropReason, Entry, Filter, Log, Options, QueryError, Reader, Retention, chain::Fault, mask};
 use rusqlite::Connection;
+use serde_json::json;
 
 /// What `record` may take at most here, however busy the machine is.
 const AT_ONCE: Duration = Duration::from_millis(250);
@@ -263,6 +264,39 @@ fn too_large_and_too_many_are_counted_apart() {
     assert_eq!(counts.dropped_for(DropReason::TooLarge), 1);
     assert_eq!(counts.dropped_for(DropReason::QueueFull) + counts.accepted, 60);
     assert!(counts.dropped_for(DropReason::QueueFull) > 0, "{counts:?}");
+}
+
+#[test]
+fn a_record_that_is_too_large_is_kept_without_its_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Log::start(Options {
+        record_bytes: 4000,
+        ..options(folder.path())
+    })
+    .unwrap();
+    let mut padded = record(1);
+    padded.input = Some(json!({"object": {"metadata": {"annotations": {"padding": "x".repeat(4000)}}}}));
+    let passwords: Vec<_> = (0..1000).map(|_| json!({"password": "abcdefgh"})).collect();
+    let mut long = record(2);
+    long.input = Some(json!({"object": {"spec": passwords}}));
+    let mut quoting = record(3);
+    quoting.input = Some(json!({"object": {"password": "abcdefgh"}}));
+    quoting.warnings = vec!["x".repeat(4000)];
+    for record in [padded, long, quoting] {
+        log.record(&mask(record));
+    }
+    assert!(log.flush(FLUSH));
+    assert_eq!(
+        log.counts().dropped_for(DropReason::TooLarge),
+        1,
+        "nothing else can be left out"
+    );
+    let page = log.reader().page(&Filter::default()).unwrap();
+    assert_eq!(page.entries.len(), 2);
+    for Entry { record, .. } in page.entries {
+        assert_eq!((record.input, record.erased), (None, vec!["/input".to_owned()]));
+        assert!(record.input_digest.is_some() && record.masked.is_empty());
+    }
 }
 
 #[test]

@@ -108,12 +108,16 @@ impl Asking {
         count_at_scrape(metrics, status.clone(), log.clone());
         let desk = Desk::new(guard, around.clone(), outside, &config.member);
         let https = match config.https_address {
-            Some(address) => Some(Https::begin(
-                address,
-                certificates(config, client),
-                &desk,
-                Router::new(),
-            )?),
+            Some(address) => {
+                let more = match &log {
+                    Some(log) => router(
+                        vec![log.reader(), log.reader()],
+                        Arc::new(ApiServer::new(client.clone())),
+                    ),
+                    None => Router::new(),
+                };
+                Some(Https::begin(address, certificates(config, client), &desk, more)?)
+            }
             None => None,
         };
         Ok(Self {

@@ -138,13 +138,11 @@ mod tests {
         let https = json!([{"name": "metrics", "port": 8080}, {"name": "https", "port": 8443}]);
         let pod = |name: &str, address: &str| json!({"addresses": [address, "10.9.9.9"], "targetRef": {"kind": "Pod", "name": name}});
         let not_ready = json!({"addresses": ["10.0.0.3"], "conditions": {"ready": false}});
+        let metrics = json!([{"name": "metrics", "port": 8080}]);
         let slices = [
             slice(&https, &json!([pod("b", "10.0.0.2"), pod("a", "10.0.0.1"), not_ready])),
             slice(&https, &json!([pod("a", "fd00::1"), {"addresses": ["fd00::7"]}])),
-            slice(
-                &json!([{"name": "metrics", "port": 8080}]),
-                &json!([pod("c", "10.0.0.4")]),
-            ),
+            slice(&metrics, &json!([pod("c", "10.0.0.4")])),
             slice(&https, &json!([])),
         ];
         let found: Vec<String> = behind(&slices)

@@ -25,8 +25,7 @@ struct Fleet {
     state: State,
     replicas: Vec<Replica>,
     running: Vec<(oneshot::Sender<()>, JoinHandle<()>)>,
-    /// Goes with it.
-    kept: Vec<Kept>,
+    kept_open: Vec<Kept>,
 }
 
 impl Fleet {
@@ -42,7 +41,7 @@ impl Fleet {
             state,
             replicas: Vec::new(),
             running: Vec::new(),
-            kept: Vec::new(),
+            kept_open: Vec::new(),
         };
         for replica in 0..3_u64 {
             let mine = (0..90).filter(|number| number % 3 == replica);
@@ -65,7 +64,7 @@ impl Fleet {
                 },
             );
             fleet.running.push((stop, tokio::spawn(served)));
-            fleet.kept.push(kept);
+            fleet.kept_open.push(kept);
         }
         fleet
     }

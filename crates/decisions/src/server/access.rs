@@ -137,7 +137,7 @@ impl Caller<'_> {
 mod tests {
     use super::*;
 
-    fn key(number: u32, place: &str) -> (Digest, Place) {
+    fn key(number: usize, place: &str) -> (Digest, Place) {
         (Sha256::digest(number.to_be_bytes()).into(), Some(place.to_owned()))
     }
 
@@ -157,14 +157,13 @@ mod tests {
     #[test]
     fn what_is_known_has_a_bound() {
         let (mut known, now) = (Known::default(), Instant::now());
-        let most = u32::try_from(MOST).expect("it is small");
-        for number in 0..=most {
+        for number in 0..=MOST {
             known.put(key(number, "shop"), true, now);
         }
         assert_eq!(known.0.len(), 1);
         // Of old ones only those go that are over.
         known.put(key(0, "bank"), true, now + REMEMBERED / 2);
-        for number in 1..most {
+        for number in 0..MOST - 1 {
             known.put(key(number, "shop"), true, now + REMEMBERED);
         }
         assert_eq!(known.get(&key(0, "bank"), now + REMEMBERED), Some(true));

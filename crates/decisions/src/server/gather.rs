@@ -19,9 +19,9 @@ use crate::reviews::Pending;
 /// What one request may cost. The page then ends, with a cursor.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Records that are read at a time.
+    /// Records that are read at a time, if those are not enough that are asked for: most may not be for the caller.
     pub chunk: usize,
-    /// Bytes of records in a page, give or take a chunk.
+    /// Bytes of records in a page, give or take one of the store.
     pub bytes: usize,
     /// Namespaces that are reviewed.
     pub reviews: usize,
@@ -33,7 +33,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             chunk: 128,
-            bytes: 8 << 20,
+            bytes: 4 << 20,
             reviews: 32,
             time: Duration::from_secs(3),
         }
@@ -119,7 +119,10 @@ pub(super) async fn gather(
     };
     let (mut bytes, mut reviews) = (0, bounds.reviews.max(1));
     loop {
-        filter.limit = bounds.chunk.clamp(1, wanted);
+        filter.limit = match view {
+            View::All => wanted,
+            View::Some(_) => wanted.max(bounds.chunk),
+        };
         let chunk = store.look(filter.clone()).await?;
         answer.unreadable += chunk.unreadable;
         let may = match view {

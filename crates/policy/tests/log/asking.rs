@@ -254,6 +254,34 @@ fn new_records_do_not_disturb_paging() {
 }
 
 #[test]
+fn a_page_is_bounded_by_its_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = started(folder.path());
+    for number in 0..40 {
+        let mut large = record(number);
+        large.warnings = vec!["x".repeat(200_000)];
+        log.record(&mask(large));
+    }
+    assert!(log.flush(FLUSH));
+    let mut reader = log.reader();
+    let mut filter = Filter {
+        limit: 1000,
+        ..Filter::default()
+    };
+    let mut pages = Vec::new();
+    loop {
+        let page = reader.page(&filter).unwrap();
+        pages.push(page.entries.len());
+        filter.cursor = page.next;
+        if filter.cursor.is_none() {
+            break;
+        }
+    }
+    // 4 MiB hold 21 of them.
+    assert_eq!(pages, [21, 19]);
+}
+
+#[test]
 fn one_decision_is_found_by_its_id() {
     let folder = tempfile::tempdir().unwrap();
     let log = started(folder.path());

@@ -277,12 +277,12 @@ fn a_record_that_is_too_large_is_kept_without_its_input() {
     let mut padded = record(1);
     padded.input = Some(json!({"object": {"metadata": {"annotations": {"padding": "x".repeat(4000)}}}}));
     let passwords: Vec<_> = (0..1000).map(|_| json!({"password": "abcdefgh"})).collect();
-    let mut long = record(2);
-    long.input = Some(json!({"object": {"spec": passwords}}));
+    let mut masked_often = record(2);
+    masked_often.input = Some(json!({"object": {"spec": passwords}}));
     let mut quoting = record(3);
     quoting.input = Some(json!({"object": {"password": "abcdefgh"}}));
     quoting.warnings = vec!["x".repeat(4000)];
-    for record in [padded, long, quoting] {
+    for record in [padded, masked_often, quoting] {
         log.record(&mask(record));
     }
     assert!(log.flush(FLUSH));

@@ -30,6 +30,9 @@ const SCAN_ENTRIES_WITH_TAGS: usize = 12_000;
 /// Of one value at least so many, else many values would make no headway.
 const SCAN_ENTRIES_OF_ONE: usize = 64;
 
+/// Bytes of records that one page holds, give or take a record; then it ends, with a cursor.
+const PAGE_BYTES: usize = 4 << 20;
+
 /// How far an index is counted before it is called large.
 const ESTIMATE_UP_TO: i64 = 4_000;
 
@@ -266,15 +269,22 @@ fn other_tags(plan: &Plan, lead: &Lead) -> Vec<i64> {
 /// Reads the records, and lets them decide whether they were asked for.
 fn load(connection: &Connection, filter: &Filter, gathered: Gathered, page: &mut Page) -> Result<(), rusqlite::Error> {
     let mut statement = connection.prepare_cached("SELECT body FROM decision WHERE number = ?1")?;
-    for (position, number) in gathered.found {
+    let (mut bytes, mut next) = (0, gathered.next);
+    let mut found = gathered.found.into_iter().peekable();
+    while let Some((position, number)) = found.next() {
         let json = statement.query_row([number], |row| Ok(Body::unpack(row.get_ref(0)?)))?;
+        bytes += json.as_ref().map_or(0, Vec::len);
         match parse(json) {
             Some(record) if filter.matches(&record) => page.entries.push(Entry { position, record }),
             Some(_) => {}
             None => page.unreadable += 1,
         }
+        if bytes >= PAGE_BYTES && found.peek().is_some() {
+            next = Some(position);
+            break;
+        }
     }
-    page.next = gathered.next.map(|position| {
+    page.next = next.map(|position| {
         let last = page.entries.last().filter(|entry| entry.position == position);
         last.map_or(
             Cursor {

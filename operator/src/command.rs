@@ -1,6 +1,7 @@
 //! The command line: what can be asked for. Parsing does nothing; `main` maps each command to its function.
 
 mod bundle;
+mod decisions;
 mod diff;
 mod fleet;
 mod policy;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use bundle::{BuildArguments, InspectArguments, SignArguments, VerifyArguments};
+pub(crate) use decisions::{DecisionsCommand, DecisionsOutput, QueryArguments};
 pub(crate) use diff::DiffArguments;
 pub(crate) use fleet::{
     Cluster, DrainArguments, ExplainArguments, FleetCommand, FleetOutput, SimulateArguments, StatusArguments,
@@ -111,6 +113,9 @@ pub(crate) enum Command {
     /// Ask policies what may be declared, and test them
     #[command(subcommand, after_help = policy::EXAMPLES)]
     Policy(PolicyCommand),
+    /// Ask what policies decided
+    #[command(subcommand, after_help = decisions::EXAMPLES)]
+    Decisions(DecisionsCommand),
     /// Print the definitions of Databases and of the ShardMap, and what fences replicas, as manifests
     #[command(after_help = CRDS_EXAMPLES)]
     Crds(CrdsArguments),

@@ -91,7 +91,11 @@ pub(crate) async fn connect_as(
     Ok((client, config))
 }
 
-async fn client_config(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<ClientConfig, ConnectError> {
+/// What the client is made from. Asks no API server.
+pub(crate) async fn client_config(
+    kubeconfig: Option<&Path>,
+    context: Option<&str>,
+) -> Result<ClientConfig, ConnectError> {
     let options = KubeConfigOptions {
         context: context.map(str::to_owned),
         ..KubeConfigOptions::default()

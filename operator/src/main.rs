@@ -1,7 +1,8 @@
 //! The command line of the database operator: `main` is a table from command to function.
 //!
 //! Read in this order: [`command`] (what can be asked for), [`config`] (what `run` can be told), [`run`](mod@run) (what
-//! surrounds the controller), [`member`], [`connect`], [`plan`], [`policy`](mod@policy), [`fleet`], [`rbac`], [`fence`], [`version`].
+//! surrounds the controller), [`member`], [`connect`], [`plan`], [`policy`](mod@policy), [`decisions`],
+//! [`fleet`], [`rbac`], [`fence`], [`version`].
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -11,6 +12,7 @@ mod catalogue;
 mod command;
 mod config;
 mod connect;
+mod decisions;
 mod fence;
 mod fleet;
 mod member;
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Fleet(FleetCommand::Drain(arguments)) => fleet_drain(&arguments),
         Command::Fleet(FleetCommand::Simulate(arguments)) => simulate(&arguments),
         Command::Policy(command) => policy::run(command),
+        Command::Decisions(command) => decisions::run(command),
         Command::Crds(arguments) => print(
             &arguments
                 .fenced()

@@ -163,6 +163,7 @@ async fn the_definition_deleted_under_twenty_databases_loses_no_volume_and_no_pa
         replicas: 0,
         queue: workqueue::Limits::default(),
         deadline: Duration::from_mins(1),
+        desk: None,
         patience: Duration::from_secs(30),
     };
     let telemetry = Telemetry::new("test", Duration::from_mins(1)).expect("series can be registered");

@@ -146,6 +146,10 @@ fn declared(name: &str, storage: &str, secret: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(
+    clippy::too_many_lines,
+    reason = "it is one story: what is declared, refused, recorded, and looked for"
+)]
 async fn what_policies_refuse_is_refused_told_and_recorded_without_what_they_quote() {
     let Some(bed) = real_bed("enforced").await else { return };
     let folder = std::env::temp_dir().join(&bed.namespace);

@@ -9,13 +9,14 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::future::ready;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use admission::webhook::{PATH, Webhook};
 use axum::Router;
 use axum::body::Bytes;
 use axum::routing::post;
+use nix::time::{ClockId, clock_gettime};
 use policy::desk::{Decided, Labels, Pending, Surroundings, Unknown};
 use policy::exception::PolicyException;
 use serde_json::{Value, json};
@@ -43,8 +44,9 @@ fn main() {
 
     // The server has threads of its own, as it would beside clients on other machines.
     let server = runtime();
+    let production = Arc::<Production>::default();
     let (serving, authority) = server.block_on(async {
-        let desk = desk(2, &planner(), Arc::new(Production));
+        let desk = desk(2, &planner(), Arc::clone(&production) as Arc<_>);
         desk.guard().activate(shipped());
         let router = Webhook::new(desk).router().merge(constant());
         let (serving, state) = Serving::with(router).await;
@@ -53,11 +55,11 @@ fn main() {
     let client = Client::new(serving.address, &authority);
     let measured = runtime().block_on(measure(&client, rate, seconds));
     server.block_on(serving.stop());
-    report(rate, measured);
+    report(rate, measured, &production);
 }
 
 fn runtime() -> Runtime {
-    let built = Builder::new_current_thread().enable_all().build();
+    let built = Builder::new_multi_thread().worker_threads(1).enable_all().build();
     built.expect("a runtime")
 }
 
@@ -74,8 +76,12 @@ fn constant() -> Router {
     Router::new().route(CONSTANT, post(handler))
 }
 
-/// All namespaces are of production. Decisions are not kept: what that costs is measured elsewhere.
-struct Production;
+/// All namespaces are of production. Of decisions is kept how long they took; what keeping them costs is measured elsewhere.
+#[derive(Default)]
+struct Production {
+    waited: Mutex<Vec<u64>>,
+    evaluated: Mutex<Vec<u64>>,
+}
 
 impl Surroundings for Production {
     fn labels<'a>(&'a self, _: &'a str) -> Pending<'a, Result<Labels, Unknown>> {
@@ -91,7 +97,12 @@ impl Surroundings for Production {
         0
     }
 
-    fn decided(&self, _: &Decided) {}
+    fn decided(&self, decided: &Decided) {
+        let answer = &decided.answer;
+        for (kept, took) in [(&self.waited, answer.waited), (&self.evaluated, answer.evaluated)] {
+            kept.lock().expect("nobody panics").push(micros(took));
+        }
+    }
 
     fn shed(&self) {}
 }
@@ -105,21 +116,36 @@ fn question() -> String {
     creation(&database).to_string()
 }
 
-/// Microseconds, for each path.
-type Measured = [Vec<u64>; 2];
+/// Of one path.
+#[derive(Default)]
+struct Measured {
+    latencies_us: Vec<u64>,
+    /// Of the whole process, clients too: what other processes do is not in it.
+    cpu: Duration,
+}
 
-async fn measure(client: &Client, rate: u32, seconds: u32) -> Measured {
+fn cpu() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)
+        .expect("a clock")
+        .into()
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).expect("short")
+}
+
+async fn measure(client: &Client, rate: u32, seconds: u32) -> [Measured; 2] {
     let mut connections = Vec::new();
     for _ in 0..CONNECTIONS {
         connections.push(client.connect().await.expect("a connection"));
     }
     let question: Arc<str> = question().into();
     check(&mut connections[0], &question).await;
-    let mut measured = Measured::default();
+    let mut measured = <[Measured; 2]>::default();
     let turns = WARM_UP + 1_000 * seconds / u32::try_from(TURN.as_millis()).expect("short");
     for turn in 0..turns {
         for (path, measured) in [PATH, CONSTANT].into_iter().zip(&mut measured) {
-            let begun = Instant::now();
+            let (begun, cpu_before) = (Instant::now(), cpu());
             let drivers: Vec<_> = (0..CONNECTIONS)
                 .zip(connections.drain(..))
                 .map(|(number, connection)| {
@@ -130,8 +156,11 @@ async fn measure(client: &Client, rate: u32, seconds: u32) -> Measured {
                 let (connection, latencies) = driver.await.expect("no request fails");
                 connections.push(connection);
                 if turn >= WARM_UP {
-                    measured.extend(latencies);
+                    measured.latencies_us.extend(latencies);
                 }
+            }
+            if turn >= WARM_UP {
+                measured.cpu += cpu().saturating_sub(cpu_before);
             }
         }
     }
@@ -175,32 +204,44 @@ async fn drive(
         let (status, text) = connection.send(request).await.expect("an answer");
         let took = from.elapsed();
         assert!(status.is_success() && text.contains("\"allowed\":true"), "{text}");
-        latencies.push(u64::try_from(took.as_micros()).expect("short"));
+        latencies.push(micros(took));
     }
     (connection, latencies)
 }
 
-fn report(rate: u32, measured: Measured) {
+/// How many, and the middle and the worst hundredth of them.
+fn quantiles(mut latencies: Vec<u64>) -> (usize, [u64; 2]) {
+    latencies.sort_unstable();
+    let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
+    (latencies.len(), [at(50), at(99)])
+}
+
+fn report(rate: u32, measured: [Measured; 2], production: &Production) {
     println!(
-        "{rate} requests/s over TLS on {CONNECTIONS} kept connections, in turns of {} ms",
+        "{rate} requests/s over TLS on {CONNECTIONS} kept connections, in turns of {} ms; all in us",
         TURN.as_millis()
     );
-    println!("{:>10} {:>10} {:>10} {:>10}", "", "requests", "p50 us", "p99 us");
-    let quantiles = measured.map(|mut latencies| {
-        latencies.sort_unstable();
-        let at = |percent: usize| latencies[(latencies.len() - 1) * percent / 100];
-        (latencies.len(), at(50), at(99))
+    println!("{:>12} {:>9} {:>9} {:>9} {:>9}", "", "requests", "p50", "p99", "CPU");
+    let [validate, constant] = measured.map(|measured| {
+        let (count, [p50, p99]) = quantiles(measured.latencies_us);
+        let cpu = micros(measured.cpu) / u64::try_from(count).expect("few");
+        (count, [p50, p99, cpu])
     });
-    for (name, (count, p50, p99)) in ["/validate", CONSTANT].into_iter().zip(quantiles) {
-        println!("{name:>10} {count:>10} {p50:>10} {p99:>10}");
+    for (name, (count, [p50, p99, cpu])) in [("/validate", validate), (CONSTANT, constant)] {
+        println!("{name:>12} {count:>9} {p50:>9} {p99:>9} {cpu:>9}");
     }
-    let [(_, p50, p99), (_, least50, least99)] = quantiles;
-    let more = |one: u64, other: u64| i64::try_from(one).expect("short") - i64::try_from(other).expect("short");
+    let more: Vec<i64> = validate
+        .1
+        .iter()
+        .zip(constant.1)
+        .map(|(one, other)| one.cast_signed() - other.cast_signed())
+        .collect();
     println!(
-        "{:>10} {:>10} {:>+10} {:>+10}",
-        "difference",
-        "",
-        more(p50, least50),
-        more(p99, least99)
+        "{:>12} {:>9} {:>+9} {:>+9} {:>+9}",
+        "difference", "", more[0], more[1], more[2]
     );
+    for (name, kept) in [("waiting", &production.waited), ("evaluation", &production.evaluated)] {
+        let (count, [p50, p99]) = quantiles(std::mem::take(&mut kept.lock().expect("nobody panics")));
+        println!("{name:>12} {count:>9} {p50:>9} {p99:>9}");
+    }
 }

@@ -38,7 +38,7 @@ Examples:
   database-operator decisions query --user alice --name orders -o json
       All that is known of what somebody wanted with a Database
   database-operator decisions query --id 0190163d-8694-739b-aea5-966c26f8ad91 -o json
-      The decision that a refusal names
+      The decision that the audit log of the API server names, or the operator's log
   database-operator decisions query --all -o csv > decisions.csv
       Everything, for a spreadsheet; jsonl holds all that is known
   kubectl create token auditor -n audit > token

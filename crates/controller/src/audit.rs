@@ -21,7 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const BUSY: Duration = Duration::from_millis(200);
 
 /// Audits for as long as it is polled.
-pub(crate) async fn audit(desk: &Desk, store: &Store, queue: &Arc<Queue<Key>>) {
+pub async fn audit(desk: &Desk, store: &Store, queue: &Arc<Queue<Key>>) {
     loop {
         for key in due(desk, store) {
             // One at a time: changes are more urgent, and share the threads.

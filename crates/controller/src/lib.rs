@@ -36,7 +36,7 @@ pub mod answers;
 pub mod api_error;
 pub mod apply;
 pub mod arrivals;
-mod audit;
+pub mod audit;
 pub mod contests;
 pub mod credentials;
 pub mod dereference;

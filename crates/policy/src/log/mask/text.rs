@@ -35,8 +35,23 @@ const CERTIFICATE_BASE64: &str = "LS0tLS1CRUdJTiBDRVJU";
 /// One kind of secret: gives the changed text, or `None`, and keeps what it has taken out.
 pub(super) type Pass = fn(&str, &mut Vec<String>) -> Option<String>;
 
+/// How often a text is looked through again because something was taken out of it.
+const ROUNDS: usize = 8;
+
 /// The text without the secrets in it, or `None` if there are none.
 pub(super) fn scrub(text: &str, secrets: &mut Vec<String>) -> Option<String> {
+    let mut clean = once(text, secrets)?;
+    // What is left beside a mask may look like a secret in its turn.
+    for _ in 0..ROUNDS {
+        match once(&clean, secrets) {
+            Some(next) if next != clean => clean = next,
+            Some(_) | None => break,
+        }
+    }
+    Some(clean)
+}
+
+fn once(text: &str, secrets: &mut Vec<String>) -> Option<String> {
     // Blocks before words: a key may hold anything that the later ones look for.
     const PASSES: [Pass; 7] = [private_keys, urls, data_sources, tokens, bearers, flags, assignments];
     let mut clean: Option<String> = None;

@@ -75,7 +75,7 @@ has_engine if {
 
 violations contains v if {
 	engine := input.object.spec.engine
-	allowed := [name | names := input.settings.allow.engines.value; is_array(names); some name in names]
+	allowed := [name | listed := input.settings.allow.engines.value; is_array(listed); some name in listed]
 	not engine in allowed
 	has_engine
 	v := {
@@ -87,8 +87,8 @@ violations contains v if {
 	}
 }
 
-engines_level := lib.level(entry) if {
-	entry := input.settings.allow.engines
+engines_level := from if {
+	from := lib.level(input.settings.allow.engines)
 } else := "set by no level"
 
 violations contains v if {

@@ -174,6 +174,6 @@ violations contains v if {
 	}
 }
 
-backup_text(field) := lib.quote(value) if {
-	value := input.object.spec.backupPolicy[field]
+backup_text(field) := text if {
+	text := lib.quote(input.object.spec.backupPolicy[field])
 } else := "that is missing"

@@ -52,23 +52,25 @@ quote(value) := concat("", ["\"", value, "\""]) if {
 } else := "a value that is not text"
 
 # A quantity of the Database as its user wrote it.
-declared(kind, resource) := quote(value) if {
-	value := input.object.spec.resources[kind][resource]
+declared(kind, resource) := text if {
+	text := quote(input.object.spec.resources[kind][resource])
 } else := "of an unknown size"
 
 # A bound for a message, as it stands in the settings where that is known.
-bound(entry) := entry.text if {
-	is_string(entry.text)
+bound(entry) := text if {
+	text := entry.text
+	is_string(text)
 } else := sprintf("%v", [entry.value])
 
 # The level that a setting comes from.
-level(entry) := concat(" ", ["level", entry.level]) if {
-	is_string(entry.level)
-	entry.level != ""
+level(entry) := concat(" ", ["level", name]) if {
+	name := entry.level
+	is_string(name)
+	name != ""
 } else := "a level that the settings do not name"
 
-required_by(name) := level(entry) if {
-	entry := input.settings.require[name]
+required_by(name) := from if {
+	from := level(input.settings.require[name])
 } else := "level global"
 
 # Texts of a list, for a message.

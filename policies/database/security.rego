@@ -251,6 +251,7 @@ remedy := "the operator made this, so report it to whoever runs the operator"
 
 title(container) := sprintf("the planned container %s (%s)", [text(container, "name"), container.kind])
 
-text(object, field) := lib.quote(object[field]) if {
+text(object, field) := words if {
 	is_string(object[field])
+	words := lib.quote(object[field])
 } else := "without a name"

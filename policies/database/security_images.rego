@@ -88,10 +88,11 @@ violations contains v if {
 
 image_remedy := "declare a version whose image is allowed, or have the operator's catalogue changed"
 
-image_text(spec) := lib.quote(spec.image) if {
+image_text(spec) := words if {
 	is_string(spec.image)
+	words := lib.quote(spec.image)
 } else := "none"
 
-registries_level := lib.level(entry) if {
-	entry := input.settings.allow.registries
+registries_level := from if {
+	from := lib.level(input.settings.allow.registries)
 } else := "set by no level"

@@ -6,6 +6,7 @@
 //! rules say to odd inputs, and the policies' own tests.
 
 pub mod child;
+mod data;
 mod lexical;
 mod rules;
 pub mod samples;
@@ -21,6 +22,7 @@ use serde_json::Value;
 use crate::bundle::{Bundle, Tests};
 use crate::policies::{self, Policies};
 use crate::testing;
+use crate::tree;
 
 /// Why policies are not let in.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -66,6 +68,15 @@ pub fn inspect(bundles: &[Bundle]) -> Vec<Finding> {
         Err(error) => return whole(error.to_string()),
     };
     let mut findings = of_rules(&mut engine);
+    if findings.is_empty() {
+        findings.extend(rules::reach::check(engine.get_modules()));
+        let packages: Vec<Vec<String>> = engine
+            .get_modules()
+            .iter()
+            .map(|module| tree::package(module))
+            .collect();
+        findings.extend(data::check(bundles, &packages));
+    }
     if !findings.is_empty() {
         return findings;
     }
@@ -129,3 +140,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

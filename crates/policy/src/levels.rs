@@ -1,6 +1,6 @@
 //! From a namespace to the levels of policy that hold there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use api::names::{BUSINESS_UNIT_LABEL, ENVIRONMENT_LABEL, TEAM_LABEL};
@@ -91,13 +91,15 @@ pub struct Place {
     /// How that was found.
     pub found: Found,
     /// Said to the user.
-    pub warning: Option<String>,
+    pub warnings: Vec<String>,
 }
 
 /// All levels that there are, with their settings.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Levels {
     settings: BTreeMap<Level, Settings>,
+    /// Levels that have rules.
+    ruled: BTreeSet<Level>,
     environments: BTreeMap<String, String>,
     default_environment: String,
 }
@@ -114,7 +116,7 @@ const WORDS: [(&str, &str); 7] = [
 ];
 
 /// The environment that holds where none is known, unless the global data says otherwise: the strictest.
-const DEFAULT_ENVIRONMENT: &str = "production";
+pub(crate) const DEFAULT_ENVIRONMENT: &str = "production";
 
 impl Levels {
     /// Reads the levels from the document `data.database`.
@@ -162,36 +164,53 @@ impl Levels {
         };
         Ok(Self {
             settings,
+            ruled: BTreeSet::new(),
             environments,
             default_environment: default_environment.to_owned(),
         })
     }
 
+    /// The same, where these levels have rules: a level may have rules only.
+    #[must_use]
+    pub fn with_rules(self, ruled: BTreeSet<Level>) -> Self {
+        Self { ruled, ..self }
+    }
+
     /// The levels that hold in a namespace.
     pub fn place(&self, namespace: &Namespace) -> Place {
         let label = |name: &str| namespace.labels.get(name).filter(|value| !value.is_empty()).cloned();
-        let (environment, found, warning) = self.environment(namespace);
+        let (environment, found, guessed) = self.environment(namespace);
+        let mut warnings: Vec<String> = guessed.into_iter().collect();
         let mut levels = vec![Level {
             kind: Kind::Global,
             name: String::new(),
         }];
-        for (kind, name) in [
-            (Kind::BusinessUnit, label(BUSINESS_UNIT_LABEL)),
-            (Kind::Team, label(TEAM_LABEL)),
-            (Kind::Environment, Some(environment.clone())),
-        ] {
-            levels.extend(name.map(|name| Level { kind, name }));
+        for (kind, label_name) in [(Kind::BusinessUnit, BUSINESS_UNIT_LABEL), (Kind::Team, TEAM_LABEL)] {
+            let Some(name) = label(label_name) else { continue };
+            let level = Level { kind, name };
+            // Where no policy is for any team, labels of teams are for others to read.
+            if self.any_of(kind) && !self.is_known(&level) {
+                warnings.push(format!(
+                    "namespace {} is labelled {label_name}={}, which no policy knows; only policies of other levels hold",
+                    namespace.name, level.name
+                ));
+            }
+            levels.push(level);
         }
+        levels.push(Level {
+            kind: Kind::Environment,
+            name: environment.clone(),
+        });
         Place {
             levels,
             environment,
             found,
-            warning,
+            warnings,
         }
     }
 
-    /// Label, else table, else a word of the name, else the default. What has no settings of its own is not known, and
-    /// the default holds there: an unknown label must not loosen anything.
+    /// Label, else table, else a word of the name, else the default. What has neither settings nor rules of its own is not
+    /// known, and the default holds there: an unknown label must not loosen anything.
     fn environment(&self, namespace: &Namespace) -> (String, Found, Option<String>) {
         let default = &self.default_environment;
         let Namespace { name, labels } = namespace;
@@ -228,10 +247,18 @@ impl Levels {
 
     fn knows(&self, environment: &str) -> bool {
         environment == self.default_environment
-            || self
-                .settings
-                .keys()
-                .any(|level| level.kind == Kind::Environment && level.name == environment)
+            || self.is_known(&Level {
+                kind: Kind::Environment,
+                name: environment.to_owned(),
+            })
+    }
+
+    fn is_known(&self, level: &Level) -> bool {
+        self.settings.contains_key(level) || self.ruled.contains(level)
+    }
+
+    fn any_of(&self, kind: Kind) -> bool {
+        self.settings.keys().chain(&self.ruled).any(|level| level.kind == kind)
     }
 
     /// The settings that hold at a place.
@@ -303,7 +330,7 @@ mod tests {
                 "{name}"
             );
             let silent = matches!(found, Found::Label | Found::Table);
-            assert_eq!(place.warning.is_none(), silent, "{name}");
+            assert_eq!(place.warnings.is_empty(), silent, "{name}");
         }
     }
 
@@ -328,5 +355,36 @@ mod tests {
         );
         let cpu = &levels.settings(&place).to_value()["max"]["cpu"];
         assert_eq!(cpu, &json!({"value": 1000, "text": "1", "level": "team/payments"}));
+    }
+
+    #[test]
+    fn an_environment_with_rules_only_is_known() {
+        let parsed =
+            || Levels::parse(&json!({"settings": {"default_environment": "staging"}})).expect("they are levels");
+        let in_production = namespace("shop", &[(ENVIRONMENT_LABEL, "production")]);
+        assert_eq!(parsed().place(&in_production).environment, "staging");
+        let ruled = Level {
+            kind: Kind::Environment,
+            name: "production".to_owned(),
+        };
+        let place = parsed().with_rules(BTreeSet::from([ruled])).place(&in_production);
+        assert_eq!((place.environment.as_str(), place.found), ("production", Found::Label));
+        assert_eq!(place.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn unknown_teams_and_business_units_are_told() {
+        let warnings = |labels: &[(&str, &str)]| {
+            let all = [&[(ENVIRONMENT_LABEL, "staging")], labels].concat();
+            levels().place(&namespace("x", &all)).warnings
+        };
+        assert_eq!(warnings(&[(TEAM_LABEL, "payments")]), Vec::<String>::new());
+        let told = warnings(&[(TEAM_LABEL, "paymnets")]);
+        assert!(
+            matches!(&told[..], [one] if one.contains("team=paymnets, which no policy knows")),
+            "{told:?}"
+        );
+        // No policy is for any business unit.
+        assert_eq!(warnings(&[(BUSINESS_UNIT_LABEL, "retail")]), Vec::<String>::new());
     }
 }

@@ -36,9 +36,9 @@ const LOOK_EVERY: NonZeroU32 = NonZeroU32::new(16).unwrap();
 pub(crate) const TEST: &str = "_test.rego";
 
 /// Always asked.
-const ALWAYS: &str = "violations";
+pub(crate) const ALWAYS: &str = "violations";
 /// Asked where there is a user.
-const WITH_USER: &str = "user_violations";
+pub(crate) const WITH_USER: &str = "user_violations";
 
 /// Why policies cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,21 @@ pub enum LoadError {
         bundle: String,
         /// What `regorus` says, with file and line.
         message: String,
+    },
+    /// Two bundles own one part of the tree: rules of one could hide those of the other.
+    #[error(
+        "{bundle} and {other} overlap: the root {root:?} of the one and the root {of_other:?} of the other; give each \
+         bundle roots of its own in .manifest, or make one bundle of them"
+    )]
+    Roots {
+        /// Which bundle.
+        bundle: String,
+        /// Its root.
+        root: String,
+        /// The other bundle.
+        other: String,
+        /// The other's root.
+        of_other: String,
     },
     /// Two bundles have different values at one place.
     #[error("{bundle}: its data contradicts that of another bundle: {message}")]
@@ -124,6 +139,7 @@ impl Policies {
         if entries.is_empty() {
             return Err(LoadError::NoRules { bundles: names() });
         }
+        let levels = levels.with_rules(entries.iter().map(|entry| entry.level.clone()).collect());
         let revision = |bundle: &Bundle| BundleRevision {
             revision: bundle.manifest().revision.clone(),
             digest: bundle.digest().to_owned(),
@@ -157,6 +173,33 @@ impl Policies {
         exceptions: &[PolicyException],
         now: Timestamp,
     ) -> Decision {
+        self.evaluate_at(self.levels.place(&request.namespace), request, planner, exceptions, now)
+    }
+
+    /// Decides as if the rules of all levels held at once, which is how the gate asks each of them; `None` where the
+    /// levels of this namespace are all that have rules.
+    pub(crate) fn evaluate_everywhere(
+        &self,
+        request: &Request,
+        planner: &dyn Planner,
+        now: Timestamp,
+    ) -> Option<Decision> {
+        let mut place = self.levels.place(&request.namespace);
+        let here = place.levels.len();
+        let others: BTreeSet<&Level> = self.entries.iter().map(|entry| &entry.level).collect();
+        let others = others.into_iter().filter(|level| !place.levels.contains(level));
+        place.levels.extend(others.cloned().collect::<Vec<_>>());
+        (place.levels.len() > here).then(|| self.evaluate_at(place, request, planner, &[], now))
+    }
+
+    fn evaluate_at(
+        &self,
+        place: Place,
+        request: &Request,
+        planner: &dyn Planner,
+        exceptions: &[PolicyException],
+        now: Timestamp,
+    ) -> Decision {
         // Whoever could not delete what rules now deny could never mend it.
         if request.operation == Operation::Delete || is_leaving(request) {
             return Decision::of(Vec::new(), Vec::new(), Vec::new(), self.revisions.clone());
@@ -165,7 +208,7 @@ impl Policies {
             policies: self,
             request,
             planner,
-            place: self.levels.place(&request.namespace),
+            place,
             now,
         };
         // `regorus` panics at some arguments of functions that the gate does not let in; there may be more.
@@ -267,7 +310,7 @@ impl Question<'_> {
     /// The decision; an error if a rule cannot be asked.
     fn decided(&self, exceptions: &[PolicyException]) -> Result<Decision, String> {
         let mut violations = self.violations(&self.request.object)?;
-        let mut warnings: Vec<String> = self.place.warning.iter().cloned().collect();
+        let mut warnings: Vec<String> = self.place.warnings.clone();
         let here = exception::Subject {
             namespace: &self.request.namespace.name,
             object: &self.request.object,
@@ -436,6 +479,18 @@ fn read(rule: &str, level: &Level, said: &Rego) -> Result<Vec<Violation>, String
 
 /// An engine with all modules and data, ready to be cloned. Modules of tests cost a tenth of the time of a decision.
 pub(crate) fn engine_of(bundles: &[Bundle], tests: Tests) -> Result<Engine, LoadError> {
+    for (number, bundle) in bundles.iter().enumerate() {
+        for other in &bundles[..number] {
+            if let Some((of_other, root)) = other.manifest().overlap(bundle.manifest()) {
+                return Err(LoadError::Roots {
+                    bundle: bundle.name().to_owned(),
+                    root: root.to_owned(),
+                    other: other.name().to_owned(),
+                    of_other: of_other.to_owned(),
+                });
+            }
+        }
+    }
     let mut engine = Engine::new();
     engine.set_strict_builtin_errors(true);
     for bundle in bundles {
@@ -499,7 +554,7 @@ fn entries(engine: &mut Engine) -> Result<Vec<Entry>, String> {
 
 /// The level of a package: `database.NAME` is global, `database.KIND.SCOPE.NAME` is of that scope. Tests and whatever is
 /// outside of `database` have none.
-fn level_of(package: &[String]) -> Option<Level> {
+pub(crate) fn level_of(package: &[String]) -> Option<Level> {
     let named = |kind: &str| Kind::NAMED.into_iter().find(|named| named.as_str() == kind);
     let (root, rest) = package.split_first()?;
     let name = rest

@@ -103,6 +103,15 @@ pub(crate) fn head_parts(rule: &Rule) -> Vec<&Expr> {
     parts
 }
 
+/// What a rule or function gives where its first body holds, if that is written.
+pub(crate) fn head_value(rule: &Rule) -> Option<&Expr> {
+    let Rule::Spec { head, .. } = rule else { return None };
+    let (RuleHead::Compr { assign, .. } | RuleHead::Func { assign, .. }) = head else {
+        return None;
+    };
+    assign.as_ref().map(|assign| assign.value.as_ref())
+}
+
 /// The names of a reference as far as they are fixed, and whether that is all of it.
 pub(crate) fn static_path(expr: &Expr) -> (Vec<String>, bool) {
     match expr {

@@ -53,7 +53,7 @@ pub enum FolderError {
 
 /// Reads all files of a bundle below `root`.
 ///
-/// Ignored are README.md, folders named `cases` (inputs of tests), and all hidden names except `.manifest` and
+/// Ignored are README.md, the folder `cases` at the top (inputs of tests), and all hidden names except `.manifest` and
 /// `.signatures.json` at the top: mounted ConfigMaps have hidden folders of their own. Links are followed
 /// as long as they stay below `root`. Whoever can write to the folder while it is read can race this check, but
 /// could as well write the files; what a signature covers is checked on what was read.
@@ -95,7 +95,7 @@ impl Walk {
                 source,
             })?;
             if about.is_dir() {
-                if base != "cases" {
+                if name != "cases" {
                     self.folder(&target, &format!("{name}/"), depth + 1)?;
                 }
             } else if about.is_file() {

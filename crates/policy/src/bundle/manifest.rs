@@ -149,6 +149,16 @@ impl Manifest {
         format!("{fields:#}\n")
     }
 
+    /// A root of this one and a root of another, one of which owns part of the other.
+    pub fn overlap<'a>(&'a self, other: &'a Self) -> Option<(&'a str, &'a str)> {
+        let pairs = self
+            .roots
+            .iter()
+            .flat_map(|own| other.roots.iter().map(move |root| (own, root)));
+        let mut pairs = pairs.map(|(own, root)| (own.as_str(), root.as_str()));
+        pairs.find(|(own, root)| overlap(own, root))
+    }
+
     /// Whether the bundle owns the tree at `path`.
     pub(super) fn owns(&self, path: &[String]) -> bool {
         self.roots.iter().any(|root| starts_with(path, &names(root)))

@@ -9,9 +9,12 @@ use super::Finding;
 use crate::policies::{ASKED, TEST};
 use crate::tree::{self, Node};
 
+mod clash;
+mod depth;
 mod forms;
 mod graph;
 mod names;
+pub(super) mod reach;
 
 /// Rules that ask each other in a row.
 const LONGEST_CHAIN: usize = 64;
@@ -98,18 +101,37 @@ pub(super) struct Known<'a> {
 
 /// Everything that is wrong with the rules, and with data that meets them.
 pub(super) fn check(modules: &[Ref<Module>], data: &Value) -> Vec<Finding> {
-    let known: Vec<Known<'_>> = modules.iter().flat_map(|module| known(module)).collect();
-    let index = names::Index::new(&known);
+    // Before anything walks them.
+    let deep = depth::check(modules);
+    if !deep.is_empty() {
+        return deep;
+    }
+    let (tests, rules): (Vec<_>, Vec<_>) = modules.iter().partition(|module| is_test(module));
+    let mut known: Vec<Known<'_>> = rules.into_iter().flat_map(|module| known(module)).collect();
+    let loaded = known.len();
+    known.extend(tests.into_iter().flat_map(|module| self::known(module)));
+    // What tests define is not loaded with the rules, so these must not ask for it.
+    let (of_rules, of_tests) = (names::Index::new(&known[..loaded]), names::Index::new(&known));
     let mut findings: Vec<Finding> = known.iter().filter_map(|rule| over(rule, data)).collect();
     findings.extend(modules.iter().filter_map(|module| version(module)));
     findings.extend(modules.iter().filter_map(|module| reserved(module)));
     findings.extend(known.iter().filter_map(entry));
     findings.extend(conflicts(&known));
     findings.extend(modules.iter().flat_map(|module| imported_twice(module)));
+    findings.extend(clash::of_modules(modules, &known, &of_tests));
     let spread = spread(modules);
     let mut asks = vec![BTreeSet::new(); known.len()];
     for (rule, asks) in known.iter().zip(&mut asks) {
-        check_rule(rule, &known, &index, asks, &mut findings);
+        let (visible, index) = if rule.is_test() {
+            (&known[..], &of_tests)
+        } else {
+            (&known[..loaded], &of_rules)
+        };
+        check_rule(rule, visible, index, asks, &mut findings);
+    }
+    let packages: BTreeSet<Vec<String>> = modules.iter().map(|module| tree::package(module)).collect();
+    for rule in &known[..loaded] {
+        check_lost(rule, &of_rules, (&packages, data), &mut findings);
     }
     for rule in &known {
         check_spread(rule, &spread, &mut findings);
@@ -164,6 +186,42 @@ fn check_spread(rule: &Known<'_>, spread: &BTreeSet<Vec<String>>, findings: &mut
     });
 }
 
+/// References into a package that has no such rule, where no data is either.
+fn check_lost(
+    rule: &Known<'_>,
+    index: &names::Index<'_>,
+    (packages, data): (&BTreeSet<Vec<String>>, &Value),
+    findings: &mut Vec<Finding>,
+) {
+    let imports = names::imports(rule.module);
+    let locals = names::locals(rule.rule);
+    tree::walk(rule.rule, &mut |node| {
+        let Node::Reference(expr) = node else { return true };
+        let written = tree::static_path(expr).0;
+        if written
+            .first()
+            .is_none_or(|root| root == "input" || locals.contains(root))
+        {
+            return true;
+        }
+        let Some(path) = index.function_path(&written, rule, &imports) else {
+            return true;
+        };
+        let into = |package: &&Vec<String>| package.len() < path.len() && path.starts_with(package);
+        let found = path.iter().try_fold(data, |at, name| at.get(name)).is_some() || !index.asked(&path).is_empty();
+        if let Some(package) = packages.iter().find(into).filter(|_| !found) {
+            let problem = format!(
+                "asks for data.{}, but the package {} has no such rule outside of tests, nor is there such data; is the \
+                 name right?",
+                path.join("."),
+                package.join(".")
+            );
+            findings.push(rule.finding(expr.span().line, problem));
+        }
+        true
+    });
+}
+
 fn known(module: &Module) -> impl Iterator<Item = Known<'_>> {
     let package = tree::package(module);
     module.policy.iter().map(move |rule| {
@@ -197,8 +255,19 @@ impl Known<'_> {
 
     /// Tests may do more: nothing asks them but the runner of tests.
     fn is_test(&self) -> bool {
-        self.module.package.span.source.get_path().ends_with(TEST)
+        is_test(self.module)
     }
+}
+
+fn is_test(module: &Module) -> bool {
+    module.package.span.source.get_path().ends_with(TEST)
+}
+
+/// The rules that a rule asks.
+fn asks_of<'a>(rule: &Known<'a>, known: &[Known<'a>], index: &names::Index<'_>) -> BTreeSet<usize> {
+    let mut asks = BTreeSet::new();
+    check_rule(rule, known, index, &mut asks, &mut Vec::new());
+    asks
 }
 
 /// `regorus` lets data win over a rule at the same place, silently.
@@ -267,7 +336,14 @@ fn check_rule<'a>(
     asks: &mut BTreeSet<usize>,
     findings: &mut Vec<Finding>,
 ) {
-    let locals = names::locals(rule.rule);
+    let declared = names::declared(rule.rule);
+    let mut locals = names::locals(rule.rule);
+    // `input.a[x]` asks a rule x if there is one: its name stands for a variable only where it is declared.
+    locals.retain(|name| declared.iter().any(|(own, _)| own == name) || !index.has(rule.module, name));
+    if !rule.is_test() {
+        findings.extend(hides_rule(rule, &declared, index));
+        findings.extend(clash::of_rule(rule, &declared, index));
+    }
     let imports = names::imports(rule.module);
     let mut nodes = Vec::new();
     tree::walk(rule.rule, &mut |node| {
@@ -303,6 +379,17 @@ fn check_rule<'a>(
         let forms = forms::check(rule.rule, &locals, &imports);
         findings.extend(forms.into_iter().map(|(line, problem)| rule.finding(line, problem)));
     }
+}
+
+/// A variable holds in its own scope only, and outside of it the name is the rule's: engines and readers get that wrong.
+fn hides_rule(rule: &Known<'_>, declared: &[(String, u32)], index: &names::Index<'_>) -> Vec<Finding> {
+    let hiding = declared.iter().filter(|(name, _)| index.has(rule.module, name));
+    hiding
+        .map(|(name, line)| {
+            let problem = format!("the variable {name} has the name of a rule of its package; call it otherwise");
+            rule.finding(*line, problem)
+        })
+        .collect()
 }
 
 /// The rules that a call asks, and what is wrong with it.
@@ -352,6 +439,9 @@ fn builtin(name: &str, params: &[Ref<Expr>], is_test: bool) -> Option<String> {
     if given != takes {
         return Some(format!("calls {name} with {given} arguments, but it takes {takes}"));
     }
+    if name == "sprintf" && !is_test {
+        return format(params.first()?);
+    }
     let (_, place) = PATTERNS.iter().find(|(function, _)| *function == name)?;
     match params.get(*place).map(AsRef::as_ref) {
         Some(Expr::String { value, .. } | Expr::RawString { value, .. }) => {
@@ -360,6 +450,28 @@ fn builtin(name: &str, params: &[Ref<Expr>], is_test: bool) -> Option<String> {
         }
         _ => Some(format!("calls {name} with a pattern that is not written out")),
     }
+}
+
+/// What is wrong with a format: a width is memory, as much as it says.
+fn format(format: &Expr) -> Option<String> {
+    let (Expr::String { value, .. } | Expr::RawString { value, .. }) = format else {
+        return Some("calls sprintf with a format that is not written out; write sprintf(\"%v\", [x])".to_owned());
+    };
+    let text = value.as_string().map(ToString::to_string).unwrap_or_default();
+    let mut rest = text.as_str();
+    while let Some((_, after)) = rest.split_once('%') {
+        let verb = after
+            .chars()
+            .next()
+            .filter(|char| char.is_ascii_alphabetic() || *char == '%');
+        let Some(verb) = verb else {
+            return Some(format!(
+                "the format {text:?} has a width, flag or place after %; write %v, %s or %d, and %% for the sign"
+            ));
+        };
+        rest = &after[verb.len_utf8()..];
+    }
+    None
 }
 
 /// Engines differ on what these hold (`٣` is a digit to one of them).

@@ -286,3 +286,35 @@ fn an_end_is_never_held_up() {
     );
     assert_eq!(decide(&policies, &request(&leaving(1))).verdict, Verdict::Error);
 }
+
+#[test]
+fn bundles_of_one_root_are_not_loaded_together() {
+    let bundle = |name: &str, root: &str| {
+        let mut files = Files::new();
+        let module = format!(
+            "package {}.{name}\nimport rego.v1\nviolations contains 1 if false",
+            root.replace('/', ".")
+        );
+        let manifest = json!({"roots": [root]}).to_string();
+        for (file, text) in [
+            (format!("{root}/{name}.rego"), module),
+            (".manifest".to_owned(), manifest),
+        ] {
+            files.add(&file, text.into_bytes()).expect("it is a file");
+        }
+        Bundle::open_unverified(name, files).expect("it is a bundle")
+    };
+    for (one, other, refused) in [
+        ("database", "database", true),
+        ("database/team", "database", true),
+        ("database", "other", false),
+        ("database", "databases", false),
+    ] {
+        let bundles = [bundle("a", one), bundle("b", other)];
+        let loaded = engine_of(&bundles, Tests::LeaveOut);
+        assert_eq!(matches!(loaded, Err(LoadError::Roots { .. })), refused, "{one} {other}");
+        let findings = crate::gate::inspect(&bundles);
+        let found = findings.iter().any(|finding| finding.problem.contains("overlap"));
+        assert_eq!(found, refused, "{findings:?}");
+    }
+}

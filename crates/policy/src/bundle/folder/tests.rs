@@ -23,12 +23,21 @@ fn takes_the_files_of_a_bundle_and_ignores_what_stands_beside_them() {
         ("README.md", "text"),
         ("database/a.rego", "package database.a"),
         ("database/data.json", "{}"),
-        ("database/cases/one.yaml", "x"),
+        ("cases/one.yaml", "x"),
+        ("database/team/cases/a.rego", "package database.team.cases.a"),
         ("database/.hidden/b.rego", "x"),
         (".git/config", "x"),
     ]);
     let files = read(folder.path()).unwrap();
-    assert_eq!(names_of(&files), [".manifest", "database/a.rego", "database/data.json"]);
+    assert_eq!(
+        names_of(&files),
+        [
+            ".manifest",
+            "database/a.rego",
+            "database/data.json",
+            "database/team/cases/a.rego"
+        ]
+    );
     assert_eq!(files.get("database/a.rego"), Some("package database.a"));
 }
 

@@ -14,6 +14,7 @@ type Problem = (u32, String);
 pub(super) fn check(rule: &Rule, locals: &BTreeSet<String>, imports: &BTreeMap<String, Vec<String>>) -> Vec<Problem> {
     let mut problems = Vec::new();
     problems.extend(head(rule, locals));
+    problems.extend(before_else(rule, locals));
     problems.extend(hiding(rule, locals, imports));
     problems.extend(unused(rule));
     for argument in tree::arguments(rule).into_iter().flatten() {
@@ -105,6 +106,24 @@ fn head(rule: &Rule, locals: &BTreeSet<String>) -> Option<Problem> {
     let words = "what stands in the head may be absent, and then all elements of this rule could be lost; bind it in the \
                  body (`contains v if {...; v := ...}`)";
     Some((part.span().line, words.to_owned()))
+}
+
+/// Where the value before an `else` is absent, OPA goes on to the `else`, and `regorus` ends without a value.
+fn before_else(rule: &Rule, locals: &BTreeSet<String>) -> Vec<Problem> {
+    let Some((_, followed)) = tree::bodies(rule).split_last() else {
+        return Vec::new();
+    };
+    let own = followed.iter().skip(1).filter_map(|body| body.assign.as_ref());
+    let values = (!followed.is_empty())
+        .then(|| tree::head_value(rule))
+        .flatten()
+        .into_iter();
+    let absent = values
+        .chain(own.map(|assign| assign.value.as_ref()))
+        .filter(|value| !is_bound(value, locals));
+    let words = "the value before an `else` may be absent, and then the `else` would not be asked; bind it in the body \
+                 (`f(x) := y if { y := x.a } else := ...`)";
+    absent.map(|value| (value.span().line, words.to_owned())).collect()
 }
 
 /// Whether a body holds for several values.

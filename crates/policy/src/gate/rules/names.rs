@@ -43,6 +43,14 @@ impl<'a> Index<'a> {
         self.by_path.get(path).cloned().unwrap_or_default()
     }
 
+    /// Whether rules of a module's package begin with this name.
+    pub(super) fn has(&self, module: &Module, name: &str) -> bool {
+        let mut path = tree::package(module);
+        path.push(name.to_owned());
+        let mut from = self.by_path.range(&path[..]..);
+        from.next().is_some_and(|(known, _)| known.starts_with(&path))
+    }
+
     /// The rules that a reference asks; an error if its first name stands for nothing.
     pub(super) fn resolve(
         &self,
@@ -113,7 +121,7 @@ impl<'a> Index<'a> {
     }
 
     /// Rules at, above and (as far as a reference may select further) below a path.
-    fn asked(&self, path: &[String]) -> Vec<usize> {
+    pub(super) fn asked(&self, path: &[String]) -> Vec<usize> {
         let above = (1..=path.len()).filter_map(|length| self.by_path.get(&path[..length]));
         let below = self
             .by_path
@@ -147,6 +155,39 @@ pub(super) fn locals(rule: &Rule) -> BTreeSet<String> {
         }
         true
     });
+    found
+}
+
+/// Variables that a rule says are its own, with their lines: arguments, and those of `:=`, `some` and `every`.
+pub(super) fn declared(rule: &Rule) -> Vec<(String, u32)> {
+    let mut found = Vec::new();
+    let mut declare = |patterns: &[&Expr]| {
+        for pattern in patterns {
+            let mut names = BTreeSet::new();
+            bind(pattern, &mut names);
+            found.extend(names.into_iter().map(|name| (name, pattern.span().line)));
+        }
+    };
+    declare(&tree::arguments(rule).unwrap_or_default());
+    let mut spans = Vec::new();
+    tree::walk(rule, &mut |node| {
+        match node {
+            Node::Assign(Expr::AssignExpr {
+                lhs,
+                op: AssignOp::ColEq,
+                ..
+            }) => declare(&[lhs]),
+            Node::Statement(statement) => match &statement.literal {
+                Literal::SomeVars { vars, .. } => spans.extend(vars),
+                Literal::Every { key, value, .. } => spans.extend(key.iter().chain([value])),
+                Literal::SomeIn { key, value, .. } => key.iter().chain([value]).for_each(|pattern| declare(&[pattern])),
+                Literal::Expr { .. } | Literal::NotExpr { .. } => {}
+            },
+            _ => {}
+        }
+        true
+    });
+    found.extend(spans.into_iter().map(|span| (span.text().to_owned(), span.line)));
     found
 }
 

@@ -69,7 +69,7 @@ good := {
 		"requests": {"cpu": 2000, "memory": 4294967296, "storage": 53687091200},
 		"limits": {"cpu": 2000, "memory": 4294967296},
 		"version": {"major": "16", "known": true, "release": "16.14", "endOfLife": "2028-11-09", "daysToEndOfLife": 712},
-		"backup": {"scheduleValid": true, "intervalMinutes": 1440, "longestIntervalMinutes": 1440, "retentionValid": true, "retentionDays": 30},
+		"backup": {"scheduleValid": true, "intervalMinutes": 1440, "longestIntervalMinutes": 1440, "retentionValid": true, "retentionDays": 30, "retentionDaysAtMost": 30},
 		"environment": {"name": "production", "source": "label"},
 		"pods": [pod],
 		"containers": [container("database", "containers"), container("initialise", "initContainers")],

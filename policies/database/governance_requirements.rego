@@ -85,6 +85,8 @@ violations contains v if {
 		input.norm.backup.retentionValid == true
 		input.norm.backup.retentionDays > true
 		input.norm.backup.retentionDays < ""
+		input.norm.backup.retentionDaysAtMost > true
+		input.norm.backup.retentionDaysAtMost < ""
 	]
 	readable == []
 	has_backup
@@ -120,7 +122,7 @@ violations contains v if {
 }
 
 violations contains v if {
-	days := input.norm.backup.retentionDays
+	days := input.norm.backup.retentionDaysAtMost
 	bound := input.settings.max.retention_days
 	days > bound.value
 	is_number(bound.value)
@@ -131,7 +133,7 @@ violations contains v if {
 		"severity": "low",
 		"action": "deny",
 		"path": "spec.backupPolicy.retention",
-		"message": sprintf("the retention %s keeps backups for %v days, but %s allows at most %s (setting max.retention_days); keep them for less long", [backup_text("retention"), days, lib.level(bound), lib.bound(bound)]),
+		"message": sprintf("the retention %s keeps backups for up to %v days, but %s allows at most %s (setting max.retention_days); keep them for less long", [backup_text("retention"), days, lib.level(bound), lib.bound(bound)]),
 		"measure": days,
 	}
 }

@@ -79,6 +79,7 @@ test_backup_interval_with_a_bound_that_is_no_number if {
 test_backup_retention if {
 	found([fixtures.put("/norm/backup/retentionValid", false)]) == {"governance.backup-retention"}
 	found([fixtures.drop("/norm/backup/retentionDays")]) == {"governance.backup-retention"}
+	found([fixtures.drop("/norm/backup/retentionDaysAtMost")]) == {"governance.backup-retention"}
 }
 
 test_retention_too_short if {
@@ -87,8 +88,8 @@ test_retention_too_short if {
 }
 
 test_retention_too_long if {
-	found([fixtures.put("/norm/backup/retentionDays", 3661)]) == {"governance.retention-too-long"}
-	found([fixtures.put("/norm/backup/retentionDays", 3660)]) == set()
+	found([fixtures.put("/norm/backup/retentionDaysAtMost", 3661)]) == {"governance.retention-too-long"}
+	found([fixtures.put("/norm/backup/retentionDaysAtMost", 3660)]) == set()
 }
 
 test_nothing_is_known_of_the_backups if {
@@ -110,7 +111,7 @@ test_no_backup_policy_no_fault_in_it if {
 }
 
 test_no_backup_policy_is_not_kept_too_long if {
-	without_backups({"retentionValid": true, "retentionDays": 9000}) == set()
+	without_backups({"retentionValid": true, "retentionDays": 9000, "retentionDaysAtMost": 9000}) == set()
 }
 
 # Only a number is a bound.
@@ -127,7 +128,7 @@ test_bounds_that_are_no_numbers if {
 
 # The larger, the worse, in both directions.
 test_measures if {
-	measures([fixtures.put("/norm/backup/intervalMinutes", 5), fixtures.put("/norm/backup/retentionDays", 4000)]) == {10, 4000}
+	measures([fixtures.put("/norm/backup/intervalMinutes", 5), fixtures.put("/norm/backup/retentionDaysAtMost", 4000)]) == {10, 4000}
 	measures([fixtures.put("/norm/backup/longestIntervalMinutes", 2000), fixtures.put("/norm/backup/retentionDays", 2)]) == {2000, 5}
 }
 

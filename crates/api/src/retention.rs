@@ -56,15 +56,24 @@ pub enum RetentionError {
 }
 
 impl Retention {
-    /// The fewest days that this can be: a month has 28 at least, a year 365.
+    /// The fewest days that this can be: twelve months are a year of 365 days, a month beside these has 28.
     pub fn least_days(&self) -> u32 {
-        let days = match self.unit {
-            Unit::Days => 1,
-            Unit::Weeks => 7,
-            Unit::Months => 28,
-            Unit::Years => 365,
-        };
-        u32::from(self.count) * days
+        self.days(28, 365)
+    }
+
+    /// The most days that this can be: twelve months are a year of 366 days, a month beside these has 31.
+    pub fn most_days(&self) -> u32 {
+        self.days(31, 366)
+    }
+
+    fn days(self, of_month: u32, of_year: u32) -> u32 {
+        let count = u32::from(self.count);
+        match self.unit {
+            Unit::Days => count,
+            Unit::Weeks => count * 7,
+            Unit::Months => count / 12 * of_year + count % 12 * of_month,
+            Unit::Years => count * of_year,
+        }
     }
 
     /// The moment before which a backup is old enough to go, by the calendar of this time zone.
@@ -135,10 +144,16 @@ mod tests {
     }
 
     #[test]
-    fn days_are_counted_at_their_fewest() {
-        for (text, days) in [("30d", 30), ("2w", 14), ("12m", 336), ("100y", 36_500)] {
+    fn days_are_bounded_on_both_sides() {
+        for (text, least, most) in [
+            ("30d", 30, 30),
+            ("2w", 14, 14),
+            ("1m", 28, 31),
+            ("14m", 421, 428),
+            ("10y", 3650, 3660),
+        ] {
             let retention: Retention = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
-            assert_eq!(retention.least_days(), days, "{text}");
+            assert_eq!((retention.least_days(), retention.most_days()), (least, most), "{text}");
         }
     }
 

@@ -109,7 +109,9 @@ fn backup(policy: &Value) -> Option<Value> {
         norm["longestIntervalMinutes"] = json!(longest);
     }
     if let Some(retention) = retention {
+        // A bound from below must hold for the shortest month, one from above for the longest.
         norm["retentionDays"] = json!(retention.least_days());
+        norm["retentionDaysAtMost"] = json!(retention.most_days());
     }
     Some(norm)
 }
@@ -144,7 +146,7 @@ mod tests {
         assert_eq!(norm["limits"], json!({"cpu": 2000}));
         assert_eq!(
             norm["backup"],
-            json!({"scheduleValid": true, "retentionValid": true, "intervalMinutes": 360, "longestIntervalMinutes": 360, "retentionDays": 14})
+            json!({"scheduleValid": true, "retentionValid": true, "intervalMinutes": 360, "longestIntervalMinutes": 360, "retentionDays": 14, "retentionDaysAtMost": 14})
         );
         assert_eq!(norm["version"]["major"], "16");
         assert_eq!(norm["version"]["known"], true);

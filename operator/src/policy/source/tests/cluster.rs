@@ -82,7 +82,7 @@ async fn inside(kubeconfig: &std::path::Path) {
     bed.a_change_comes_into_force_and_a_bad_one_does_not().await;
     bed.an_older_one_is_refused_also_after_a_restart().await;
     bed.what_is_signed_may_go_back().await;
-    bed.replicas_agree().await;
+    Box::pin(bed.replicas_agree()).await;
     bed.of_two_at_once_the_newer_one_is_remembered().await;
     bed.several_config_maps_are_one_bundle().await;
     bed.a_state_that_was_edited_stops_nothing_that_is_in_force().await;

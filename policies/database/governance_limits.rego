@@ -80,7 +80,7 @@ violations contains v if {
 # Only quantities are quoted; other fields may hold what is nobody else's business.
 as_declared(path) := text if {
 	startswith(path, "spec.resources.")
-	value := object.get(input, array.concat(["object"], split(path, ".")), null)
+	value := object.get(input.object, split(path, "."), null)
 	value != null
 	text := sprintf(" (%s)", [lib.quote(value)])
 } else := ""

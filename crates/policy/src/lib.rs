@@ -16,6 +16,7 @@ pub mod levels;
 pub mod log;
 pub mod norm;
 pub mod policies;
+mod reads;
 mod rego;
 pub mod request;
 pub mod settings;

@@ -5,7 +5,6 @@
 //! anything gets here; here the time is bounded, and whatever goes wrong is a refusal.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::num::NonZeroU32;
 use std::panic::{self, AssertUnwindSafe};
 use std::time::{Duration, Instant};
@@ -23,70 +22,20 @@ use crate::decision::{Action, BundleRevision, Decision, OPERATOR, Severity, Viol
 use crate::exception::{self, PolicyException};
 use crate::levels::{Kind, Level, Levels, Place};
 use crate::norm::norm;
-use crate::rego::rego;
+use crate::reads::Reads;
+use crate::rego::{self, rego};
 use crate::request::{Operation, Planner, Request};
-use crate::settings::SettingsError;
+
+mod load;
+
+pub use load::LoadError;
+pub(crate) use load::{ALWAYS, ASKED, TEST, WITH_USER, engine_of, level_of};
+use load::{Entry, entries};
 
 /// Longest that the rules of one decision may take, where an API server waits for it.
 pub const TIME_LIMIT: Duration = Duration::from_millis(50);
 /// Units of work between two looks at the clock: more often costs 12 %, as seldom as this nothing that can be measured.
 const LOOK_EVERY: NonZeroU32 = NonZeroU32::new(16).unwrap();
-
-/// Ends the name of a module of tests.
-pub(crate) const TEST: &str = "_test.rego";
-
-/// Always asked.
-pub(crate) const ALWAYS: &str = "violations";
-/// Asked where there is a user.
-pub(crate) const WITH_USER: &str = "user_violations";
-
-/// Why policies cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// A module is not Rego, or two of them contradict.
-    #[error("{bundle}: {message}")]
-    Rego {
-        /// Which bundle.
-        bundle: String,
-        /// What `regorus` says, with file and line.
-        message: String,
-    },
-    /// Two bundles own one part of the tree: rules of one could hide those of the other.
-    #[error(
-        "{bundle} and {other} overlap: the root {root:?} of the one and the root {of_other:?} of the other; give each \
-         bundle roots of its own in .manifest, or make one bundle of them"
-    )]
-    Roots {
-        /// Which bundle.
-        bundle: String,
-        /// Its root.
-        root: String,
-        /// The other bundle.
-        other: String,
-        /// The other's root.
-        of_other: String,
-    },
-    /// Two bundles have different values at one place.
-    #[error("{bundle}: its data contradicts that of another bundle: {message}")]
-    Data {
-        /// Which bundle.
-        bundle: String,
-        /// What `regorus` says.
-        message: String,
-    },
-    /// Settings are not what they must be.
-    #[error("the settings cannot be used")]
-    Settings(#[source] SettingsError),
-    /// There are no rules: everything would be allowed.
-    #[error(
-        "no package under `database` has rules (`violations`) in {bundles}, so that everything would be allowed; \
-         give the folder or bundle that holds them"
-    )]
-    NoRules {
-        /// The bundles.
-        bundles: String,
-    },
-}
 
 /// Policies that are loaded and can be asked, from any thread.
 #[derive(Clone)]
@@ -94,24 +43,11 @@ pub struct Policies {
     engine: Engine,
     levels: Levels,
     entries: Vec<Entry>,
+    reads: Reads,
     revisions: BTreeMap<String, BundleRevision>,
     catalogue: Catalogue,
     time_limit: Duration,
 }
-
-/// Rules that are asked together, so that what they share is evaluated once: those of a level, with or without a user.
-#[derive(Clone, Debug)]
-struct Entry {
-    /// The rule of [`ASKED`] that gathers what they say.
-    path: String,
-    level: Level,
-    needs_user: bool,
-    /// `data.database.security.violations`, ...
-    rules: Vec<String>,
-}
-
-/// The package of ours, beside those of policies, whose rules gather what policies say: objects from path to violations.
-pub(crate) const ASKED: &str = "database_operator_asked";
 
 /// What a rule says; its level is not for it to say.
 #[derive(Deserialize)]
@@ -145,6 +81,7 @@ impl Policies {
             digest: bundle.digest().to_owned(),
         };
         Ok(Self {
+            reads: Reads::of(&mut engine),
             engine,
             levels,
             entries,
@@ -226,13 +163,12 @@ impl Policies {
             place: self.levels.place(&request.namespace),
             now,
         };
-        question.input(&request.object).0
+        question.input(&request.object, &Reads::All).0
     }
 
     /// What all rules of the global level say to an input, both as JSON: evaluation alone, to compare it with other engines.
     pub fn answer(&self, input: &str) -> Result<String, String> {
-        // Not `from_json_str`, which looks for equal keys and takes a third longer for a document of this size.
-        let input: Rego = serde_json::from_str(input).map_err(|error| error.to_string())?;
+        let input = rego::parse(input, |field| self.reads.has(field)).map_err(|error| error.to_string())?;
         let mut engine = self.engine.clone();
         engine.set_input(input);
         let mut answers = Vec::new();
@@ -272,8 +208,9 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// What rules see if the Database were `object`, and what the operator itself would refuse of it.
-    fn input(&self, object: &Value) -> (Value, Vec<Fault>) {
+    /// What rules see if the Database were `object`, as far as they can read it, and what the operator itself would refuse
+    /// of it.
+    fn input(&self, object: &Value, reads: &Reads) -> (Value, Vec<Fault>) {
         let request = self.request;
         let object = normal(object);
         let (children, faults) = match self.planner.children(&object, &request.namespace.name) {
@@ -296,7 +233,9 @@ impl Question<'_> {
             "settings": self.policies.levels.settings(&self.place).to_value(),
         });
         input["object"] = object;
-        input["children"] = Value::Array(children);
+        if reads.has("children") {
+            input["children"] = Value::Array(children);
+        }
         if let Some(user) = &request.user {
             input["user"] = json!(user);
         }
@@ -328,7 +267,7 @@ impl Question<'_> {
 
     /// What all rules that hold here say of `object`; an error if one of them cannot be asked.
     fn violations(&self, object: &Value) -> Result<Vec<Violation>, String> {
-        let (input, faults) = self.input(object);
+        let (input, faults) = self.input(object, &self.policies.reads);
         let mut violations: Vec<Violation> = faults.iter().map(of_operator).collect();
         let holds = |entry: &&Entry| {
             self.place.levels.contains(&entry.level) && (!entry.needs_user || self.request.user.is_some())
@@ -475,102 +414,6 @@ fn read(rule: &str, level: &Level, said: &Rego) -> Result<Vec<Violation>, String
         })
     };
     set.iter().map(read).collect()
-}
-
-/// An engine with all modules and data, ready to be cloned. Modules of tests cost a tenth of the time of a decision.
-pub(crate) fn engine_of(bundles: &[Bundle], tests: Tests) -> Result<Engine, LoadError> {
-    for (number, bundle) in bundles.iter().enumerate() {
-        for other in &bundles[..number] {
-            if let Some((of_other, root)) = other.manifest().overlap(bundle.manifest()) {
-                return Err(LoadError::Roots {
-                    bundle: bundle.name().to_owned(),
-                    root: root.to_owned(),
-                    other: other.name().to_owned(),
-                    of_other: of_other.to_owned(),
-                });
-            }
-        }
-    }
-    let mut engine = Engine::new();
-    engine.set_strict_builtin_errors(true);
-    for bundle in bundles {
-        let wanted = |path: &str| tests == Tests::Include || !path.ends_with(TEST);
-        for (path, text) in bundle.modules().filter(|(path, _)| wanted(path)) {
-            engine
-                .add_policy(path.to_owned(), text.to_owned())
-                .map_err(|error| LoadError::Rego {
-                    bundle: bundle.name().to_owned(),
-                    message: error.to_string(),
-                })?;
-        }
-        engine
-            .add_data(Rego::from(bundle.data().clone()))
-            .map_err(|error| LoadError::Data {
-                bundle: bundle.name().to_owned(),
-                message: error.to_string(),
-            })?;
-    }
-    Ok(engine)
-}
-
-/// The rules to be asked, by the packages that there are, gathered by rules of [`ASKED`] which are added.
-fn entries(engine: &mut Engine) -> Result<Vec<Entry>, String> {
-    let mut found: BTreeMap<(Level, bool), BTreeSet<String>> = BTreeMap::new();
-    for module in engine.get_modules() {
-        let package = crate::tree::package(module);
-        let Some(level) = level_of(&package) else { continue };
-        for name in crate::tree::rule_names(module) {
-            if name == ALWAYS || name == WITH_USER {
-                let mut path = vec!["data".to_owned()];
-                path.extend(package.iter().cloned().chain([name.clone()]));
-                let rules = found.entry((level.clone(), name == WITH_USER)).or_default();
-                rules.insert(crate::tree::rule_path(&path));
-            }
-        }
-    }
-    let mut asked = format!("package {ASKED}\nimport rego.v1\n");
-    let mut entries = Vec::new();
-    for (number, ((level, needs_user), rules)) in found.into_iter().enumerate() {
-        let pair = |rule: &String| format!("{}: {rule}", json!(rule));
-        let pairs: Vec<String> = rules.iter().map(pair).collect();
-        let _ = writeln!(asked, "asked_{number} := {{\n{}\n}}", pairs.join(",\n"));
-        entries.push(Entry {
-            path: format!("data.{ASKED}.asked_{number}"),
-            level,
-            needs_user,
-            rules: rules.into_iter().collect(),
-        });
-    }
-    // Prepares it too: analyses, and finds what does not fit together. Nothing is asked.
-    if let Some(first) = entries.first() {
-        let path = first.path.as_str().into();
-        engine
-            .add_policy(format!("{ASKED}.rego"), asked)
-            .and_then(|_| engine.compile_with_entrypoint(&path))
-            .map_err(|error| error.to_string())?;
-    }
-    Ok(entries)
-}
-
-/// The level of a package: `database.NAME` is global, `database.KIND.SCOPE.NAME` is of that scope. Tests and whatever is
-/// outside of `database` have none.
-pub(crate) fn level_of(package: &[String]) -> Option<Level> {
-    let named = |kind: &str| Kind::NAMED.into_iter().find(|named| named.as_str() == kind);
-    let (root, rest) = package.split_first()?;
-    let name = rest
-        .last()
-        .filter(|name| root == "database" && !name.ends_with("_test"))?;
-    match rest {
-        [_] if named(name).is_none() => Some(Level {
-            kind: Kind::Global,
-            name: String::new(),
-        }),
-        [kind, scope, _] => Some(Level {
-            kind: named(kind)?,
-            name: scope.clone(),
-        }),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

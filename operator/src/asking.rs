@@ -1,5 +1,6 @@
 //! Policies while the operator runs: threads that ask them, what decisions rest on, and who is told of them.
 
+mod counted;
 mod https;
 
 use std::io;
@@ -116,7 +117,10 @@ impl Asking {
                     ),
                     None => Router::new(),
                 };
-                Some(Https::begin(address, certificates(config, client), &desk, more)?)
+                let hears = Arc::new(counted::Answers(metrics.webhook.clone()));
+                let https = Https::begin(address, certificates(config, client), &desk, hears, more)?;
+                counted::at_scrape(metrics, Arc::clone(&https.connections), https.standing.clone());
+                Some(https)
             }
             None => None,
         };

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::Router;
@@ -46,15 +46,21 @@ impl Default for Limits {
     }
 }
 
-/// What happened to connections. All only grow.
+/// What happened to connections. All but [`Connections::open`] only grow.
 #[derive(Debug, Default)]
 pub struct Connections {
+    open: AtomicUsize,
     accepted: AtomicU64,
     cut: AtomicU64,
     failed: AtomicU64,
 }
 
 impl Connections {
+    /// Open now, those included whose handshake is under way.
+    pub fn open(&self) -> usize {
+        self.open.load(Relaxed)
+    }
+
     /// Taken.
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Relaxed)
@@ -68,6 +74,29 @@ impl Connections {
     /// Given up: no handshake, or none in time.
     pub fn failed(&self) -> u64 {
         self.failed.load(Relaxed)
+    }
+}
+
+/// What a connection takes up as long as it lasts.
+struct Place {
+    connections: Arc<Connections>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn take(connections: &Arc<Connections>, permit: OwnedSemaphorePermit) -> Self {
+        connections.accepted.fetch_add(1, Relaxed);
+        connections.open.fetch_add(1, Relaxed);
+        Self {
+            connections: Arc::clone(connections),
+            _permit: permit,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.open.fetch_sub(1, Relaxed);
     }
 }
 
@@ -128,8 +157,8 @@ impl Server {
                 accepted = listener.accept() => accepted,
             };
             match (accepted, Arc::clone(&places).try_acquire_owned()) {
-                (Ok((stream, _)), Ok(place)) => {
-                    door.connections.accepted.fetch_add(1, Relaxed);
+                (Ok((stream, _)), Ok(permit)) => {
+                    let place = Place::take(&door.connections, permit);
                     tokio::spawn(Arc::clone(&door).connection(stream, graceful.watcher(), place));
                 }
                 (Ok(_), Err(_)) => {
@@ -154,7 +183,7 @@ struct Door {
 
 impl Door {
     /// Holds its place as long as it lasts.
-    async fn connection(self: Arc<Self>, stream: TcpStream, watcher: Watcher, _place: OwnedSemaphorePermit) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, watcher: Watcher, _place: Place) {
         // An answer is one small packet, which nothing else will join.
         if let Err(error) = stream.set_nodelay(true) {
             return self.failed(&error);

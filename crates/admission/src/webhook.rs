@@ -40,6 +40,7 @@ pub struct Webhook(Arc<Inner>);
 
 struct Inner {
     desk: Desk,
+    hears: Arc<dyn Hears>,
     requests: Semaphore,
     /// For large bodies, in KiB.
     room: Semaphore,
@@ -67,11 +68,13 @@ pub enum Outcome {
     Odd,
     /// Refused: too large.
     TooLarge,
+    /// Not answered: whoever asked did not wait.
+    Gone,
 }
 
 impl Outcome {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Allowed,
         Self::Warned,
         Self::Denied,
@@ -81,28 +84,75 @@ impl Outcome {
         Self::Late,
         Self::Odd,
         Self::TooLarge,
+        Self::Gone,
     ];
+}
 
-    /// The name for metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Allowed => "allowed",
-            Self::Warned => "warned",
-            Self::Denied => "denied",
-            Self::Error => "error",
-            Self::Passed => "passed",
-            Self::Busy => "busy",
-            Self::Late => "late",
-            Self::Odd => "odd",
-            Self::TooLarge => "too_large",
-        }
-    }
+/// Why a request was turned away. A closed set, so it may be a label.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shed {
+    /// As many requests as may be are being judged.
+    Requests,
+    /// As many questions as may be wait for the threads that ask policies.
+    Policies,
+    /// Large bodies have taken the room that there is for them.
+    Room,
+}
+
+/// Who counts. Must not wait.
+pub trait Hears: Send + Sync {
+    /// A request came to its end after so long.
+    fn answered(&self, outcome: Outcome, after: Duration);
+
+    /// A request was turned away; [`Hears::answered`] tells of it too.
+    fn shed(&self, reason: Shed);
+}
+
+/// Nobody.
+struct Nobody;
+
+impl Hears for Nobody {
+    fn answered(&self, _: Outcome, _: Duration) {}
+
+    fn shed(&self, _: Shed) {}
 }
 
 /// Why a body was not read.
 enum Unread {
     TooLarge,
     Broken(axum::Error),
+    /// There was no room for it in time.
+    NoRoom,
+    /// It did not come in time.
+    Late,
+}
+
+/// A request that is being answered. One that is dropped before was not waited for.
+struct Asking<'a> {
+    webhook: &'a Webhook,
+    begun: Instant,
+    outcome: Outcome,
+}
+
+impl<'a> Asking<'a> {
+    fn begin(webhook: &'a Webhook) -> Self {
+        Self {
+            webhook,
+            begun: Instant::now(),
+            outcome: Outcome::Gone,
+        }
+    }
+
+    fn ended(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.webhook.0.outcomes[self.outcome as usize].fetch_add(1, Relaxed);
+        self.webhook.0.hears.answered(self.outcome, self.begun.elapsed());
+    }
 }
 
 impl Webhook {
@@ -114,8 +164,15 @@ impl Webhook {
     /// With room for so many at a time, not for [`REQUESTS`].
     #[must_use]
     pub fn with_requests(desk: Desk, requests: usize) -> Self {
+        Self::told(desk, requests, Arc::new(Nobody))
+    }
+
+    /// Also tells `hears` of each answer.
+    #[must_use]
+    pub fn told(desk: Desk, requests: usize, hears: Arc<dyn Hears>) -> Self {
         Self(Arc::new(Inner {
             desk,
+            hears,
             requests: Semaphore::new(requests),
             room: Semaphore::new(LARGE_BODIES_BYTES / 1024),
             outcomes: Default::default(),
@@ -132,8 +189,9 @@ impl Webhook {
         self.0.outcomes[outcome as usize].load(Relaxed)
     }
 
-    fn ended(&self, outcome: Outcome) {
-        self.0.outcomes[outcome as usize].fetch_add(1, Relaxed);
+    fn busy(&self, uid: String, reason: Shed) -> (Outcome, Answer) {
+        self.0.hears.shed(reason);
+        (Outcome::Busy, Answer::busy(uid, Busy))
     }
 
     /// An answer to what could be read.
@@ -145,7 +203,7 @@ impl Webhook {
             Question::Asks(asked) => *asked,
         };
         let Ok(_place) = self.0.requests.try_acquire() else {
-            return (Outcome::Busy, Answer::busy(uid, Busy));
+            return self.busy(uid, Shed::Requests);
         };
         match timeout_at(deadline, self.0.desk.decide(asked)).await {
             Ok(Ok(decided)) => {
@@ -157,13 +215,13 @@ impl Webhook {
                 };
                 (outcome, Answer::decided(uid, &decided))
             }
-            Ok(Err(busy)) => (Outcome::Busy, Answer::busy(uid, busy)),
+            Ok(Err(Busy)) => self.busy(uid, Shed::Policies),
             Err(_) => (Outcome::Late, Answer::late(uid)),
         }
     }
 
     /// The whole body, and the room that it takes.
-    async fn body(&self, request: Request) -> Result<(Vec<u8>, SemaphorePermit<'_>), Unread> {
+    async fn body(&self, request: Request, deadline: Instant) -> Result<(Vec<u8>, SemaphorePermit<'_>), Unread> {
         let said = request.headers().get(header::CONTENT_LENGTH);
         let said = said.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
         let most = match said {
@@ -177,8 +235,14 @@ impl Webhook {
             0
         };
         let kib = u32::try_from(large).map_err(|_| Unread::TooLarge)?;
-        let room = self.0.room.acquire_many(kib).await;
-        let room = room.expect("it is never closed");
+        let room = timeout_at(deadline, self.0.room.acquire_many(kib)).await;
+        let room = room.map_err(|_| Unread::NoRoom)?.expect("it is never closed");
+        let read = timeout_at(deadline, Self::read(request, said, most)).await;
+        Ok((read.map_err(|_| Unread::Late)??, room))
+    }
+
+    /// The whole body, if it has not more bytes than `most`.
+    async fn read(request: Request, said: Option<usize>, most: usize) -> Result<Vec<u8>, Unread> {
         let mut body = Vec::with_capacity(said.unwrap_or_default());
         let mut chunks = Body::into_data_stream(request.into_body());
         while let Some(chunk) = chunks.next().await {
@@ -188,25 +252,29 @@ impl Webhook {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok((body, room))
+        Ok(body)
     }
 }
 
 async fn validate(State(webhook): State<Webhook>, request: Request) -> Response {
-    let deadline = Instant::now() + time_limit(request.uri().query());
-    let (body, _room) = match timeout_at(deadline, webhook.body(request)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(Unread::TooLarge)) => {
-            webhook.ended(Outcome::TooLarge);
+    let asking = Asking::begin(&webhook);
+    let deadline = asking.begun + time_limit(request.uri().query());
+    let (body, _room) = match webhook.body(request, deadline).await {
+        Ok(body) => body,
+        Err(Unread::TooLarge) => {
+            asking.ended(Outcome::TooLarge);
             let words = format!("the body has more than {BODY_BYTES} bytes, which no Database needs\n");
             return (StatusCode::PAYLOAD_TOO_LARGE, words).into_response();
         }
-        Ok(Err(Unread::Broken(error))) => {
-            webhook.ended(Outcome::Odd);
+        Err(Unread::Broken(error)) => {
+            asking.ended(Outcome::Odd);
             return (StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}\n")).into_response();
         }
-        Err(_) => {
-            webhook.ended(Outcome::Late);
+        Err(unread @ (Unread::NoRoom | Unread::Late)) => {
+            if matches!(unread, Unread::NoRoom) {
+                webhook.0.hears.shed(Shed::Room);
+            }
+            asking.ended(Outcome::Late);
             let words = "the body did not come in time, or there was no room for it\n";
             return (StatusCode::REQUEST_TIMEOUT, words).into_response();
         }
@@ -214,12 +282,12 @@ async fn validate(State(webhook): State<Webhook>, request: Request) -> Response 
     let review = match review::read(&body) {
         Ok(review) => review,
         Err(unreadable) => {
-            webhook.ended(Outcome::Odd);
+            asking.ended(Outcome::Odd);
             return (StatusCode::BAD_REQUEST, format!("{unreadable}\n")).into_response();
         }
     };
     let (outcome, answer) = webhook.answer(review, deadline).await;
-    webhook.ended(outcome);
+    asking.ended(outcome);
     ([(header::CONTENT_TYPE, "application/json")], answer.to_json()).into_response()
 }
 

@@ -167,6 +167,78 @@ label! {
 }
 
 label! {
+    /// How a request of the API server to the webhook ended.
+    WebhookOutcome {
+        /// Allowed by policies.
+        Allowed = "allowed",
+        /// Allowed by policies, with warnings.
+        Warned = "warned",
+        /// Refused by policies.
+        Denied = "denied",
+        /// Refused, because policies could not be asked.
+        Error = "error",
+        /// Allowed; there was nothing to ask.
+        Passed = "passed",
+        /// Turned away: too much to do.
+        Busy = "busy",
+        /// Refused: no decision in time, or a body that came too slowly.
+        Late = "late",
+        /// Refused: what was asked could not be understood.
+        Odd = "odd",
+        /// Refused: too large.
+        TooLarge = "too_large",
+        /// Not answered: whoever asked did not wait.
+        Gone = "gone",
+    }
+}
+
+label! {
+    /// Why the webhook turned a request away.
+    WebhookShed {
+        /// As many requests as may be are being judged.
+        Requests = "requests",
+        /// As many questions as may be wait for the threads that ask policies.
+        Policies = "policies",
+        /// Large bodies have taken the room that there is for them.
+        Room = "room",
+    }
+}
+
+label! {
+    /// What became of a connection to the HTTPS server.
+    HttpsConnection {
+        /// Taken.
+        Accepted = "accepted",
+        /// Closed at once: there are as many as may be.
+        Refused = "refused",
+        /// Given up: no handshake, or none in time.
+        NoHandshake = "no_handshake",
+    }
+}
+
+label! {
+    /// A certificate of the HTTPS server.
+    HttpsCertificate {
+        /// The one that is shown.
+        Shown = "shown",
+        /// The operator's own authority.
+        Authority = "authority",
+    }
+}
+
+label! {
+    /// What is wrong with the certificates of the HTTPS server.
+    CertificateTrouble {
+        /// None is shown: no handshake succeeds.
+        Missing = "missing",
+        /// The registration of the webhook does not accept what is shown.
+        NotAccepted = "not_accepted",
+        /// They cannot be read, made, or written.
+        Failing = "failing",
+    }
+}
+
+label! {
     /// Why a reconcile did not come to its end.
     BrokenOff {
         /// It panicked.
@@ -403,5 +475,10 @@ mod tests {
         check::<BucketWork>();
         check::<MapRefusal>();
         check::<Renewal>();
+        check::<WebhookOutcome>();
+        check::<WebhookShed>();
+        check::<HttpsConnection>();
+        check::<HttpsCertificate>();
+        check::<CertificateTrouble>();
     }
 }

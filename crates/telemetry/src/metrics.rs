@@ -1,9 +1,11 @@
 //! Every series that the operator exports.
 
 mod fleet;
+mod https;
 mod policy;
 mod queue;
 mod series;
+mod webhook;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,9 +13,11 @@ use std::time::Duration;
 use prometheus::{IntGauge, Opts, Registry, TextEncoder};
 
 pub use fleet::FleetMetrics;
+pub use https::HttpsMetrics;
 pub use policy::PolicyMetrics;
 pub use queue::QueueMetrics;
 pub use series::{Counters, Gauges, Histograms, Tally};
+pub use webhook::WebhookMetrics;
 
 use crate::label::{Action, AnswerCode, BrokenOff, ErrorType, Method, Outcome, Phase, Step, Verdict, WriteOutcome};
 
@@ -44,6 +48,10 @@ pub struct Metrics {
     pub fleet: FleetMetrics,
     /// What policies are asked, and say.
     pub policy: PolicyMetrics,
+    /// What the API server asks, and is told.
+    pub webhook: WebhookMetrics,
+    /// What the webhook is served by.
+    pub https: HttpsMetrics,
     /// Reconciles that did not come to their end, by why.
     pub broken_off: Tally<BrokenOff>,
     /// Requests to the API server, Leases and watches too, under client-go's name.
@@ -132,6 +140,8 @@ impl Metrics {
         let queue = QueueMetrics::register(&registry, "database", &DURATION_BUCKETS_SECONDS)?;
         let fleet = FleetMetrics::register(&registry)?;
         let policy = PolicyMetrics::register(&registry)?;
+        let webhook = WebhookMetrics::register(&registry)?;
+        let https = HttpsMetrics::register(&registry)?;
         let before_scrape = Arc::default();
         Ok(Self {
             steps,
@@ -141,6 +151,8 @@ impl Metrics {
             queue,
             fleet,
             policy,
+            webhook,
+            https,
             broken_off,
             requests,
             reconciliations,

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use telemetry::label::{BucketWork, FenceLayer, Label, MapRefusal, Orphan, Renewal};
+use telemetry::label::{
+    BucketWork, CertificateTrouble, FenceLayer, HttpsCertificate, HttpsConnection, Label, MapRefusal, Orphan, Renewal,
+    WebhookOutcome, WebhookShed,
+};
 use telemetry::{Action, ErrorType, Metrics, Outcome, Phase, Step, Verdict, WriteOutcome};
 use workqueue::{Class, Key, Limits, Queue};
 
@@ -50,10 +53,15 @@ fn all_series_are_there_before_the_first_reconcile() {
     );
     assert_eq!(ours("database_operator_policy_"), 16 + 52 + 2 + 9);
     assert_eq!(ours("database_operator_decision_log_"), 1 + 3);
+    assert_eq!(ours("database_operator_webhook_answers_total{"), 10);
+    assert_eq!(ours("database_operator_webhook_answer_duration_seconds"), 13 + 1 + 2);
+    assert_eq!(ours("database_operator_webhook_shed_total{"), 3);
+    assert_eq!(ours("database_operator_webhook_"), 10 + 16 + 3);
+    assert_eq!(ours("database_operator_https_"), 3 + 1 + 2 + 3);
     assert_eq!(ours("process_"), 7);
     assert_eq!(
         series(&text).len(),
-        1 + 20 + 50 + 3 + 51 + 2 + 90 + 45 + 6 + 116 + 22 + 79 + 4 + 7,
+        1 + 20 + 50 + 3 + 51 + 2 + 90 + 45 + 6 + 116 + 22 + 79 + 4 + 29 + 9 + 7,
         "the sum: {text}"
     );
     assert_eq!(
@@ -199,6 +207,52 @@ fn a_member_of_the_fleet_counts_on_its_own_series() {
             expected,
             "{name}"
         );
+    }
+}
+
+#[test]
+fn the_webhook_and_what_serves_it_count_on_their_own_series() {
+    let metrics = Metrics::new("1.2.3").expect("metrics");
+    for (count, outcome) in WebhookOutcome::ALL.iter().enumerate() {
+        (0..count).for_each(|_| metrics.webhook.answered(*outcome, Duration::from_millis(3)));
+    }
+    metrics.webhook.shed.record(WebhookShed::Room);
+    for (count, outcome) in HttpsConnection::ALL.iter().enumerate() {
+        metrics.https.connections.set(*outcome, count as u64 + 1);
+    }
+    metrics.https.set_open(7);
+    metrics.https.set_end(HttpsCertificate::Shown, Some(1_795_000_000));
+    metrics.https.set_end(HttpsCertificate::Authority, None);
+    metrics
+        .https
+        .trouble
+        .count(|count| count(CertificateTrouble::NotAccepted));
+    let text = metrics.scrape().expect("text");
+    for (count, outcome) in WebhookOutcome::ALL.iter().enumerate() {
+        let name = format!(
+            "database_operator_webhook_answers_total{{outcome=\"{}\"}}",
+            outcome.label()
+        );
+        assert_eq!(value(&text, &name), count as u64, "{name}");
+    }
+    for (name, expected) in [
+        ("webhook_answer_duration_seconds_bucket{le=\"0.0025\"}", 0),
+        ("webhook_answer_duration_seconds_bucket{le=\"0.005\"}", 45),
+        ("webhook_shed_total{reason=\"room\"}", 1),
+        ("webhook_shed_total{reason=\"policies\"}", 0),
+        ("https_connections_total{outcome=\"accepted\"}", 1),
+        ("https_connections_total{outcome=\"refused\"}", 2),
+        ("https_connections_total{outcome=\"no_handshake\"}", 3),
+        ("https_open_connections", 7),
+        (
+            "https_certificate_end_timestamp_seconds{certificate=\"shown\"}",
+            1_795_000_000,
+        ),
+        ("https_certificate_end_timestamp_seconds{certificate=\"authority\"}", 0),
+        ("https_certificate_trouble{trouble=\"not_accepted\"}", 1),
+        ("https_certificate_trouble{trouble=\"missing\"}", 0),
+    ] {
+        assert_eq!(value(&text, &format!("database_operator_{name} ")), expected, "{name}");
     }
 }
 

@@ -3,14 +3,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use admission::certificates::keeper::Keeper;
 use admission::certificates::{Standing, Times, files};
-use admission::server;
+use admission::server::{Connections, Server};
 use admission::tls::{Tls, TlsError};
-use admission::webhook::Webhook;
+use admission::webhook::{Hears, REQUESTS, Webhook};
 use axum::Router;
 use jiff::Timestamp;
 use kube::Client;
@@ -55,16 +56,21 @@ pub(crate) enum Certificates {
 
 /// A server that runs. It ends by [`Https::end`].
 pub(crate) struct Https {
+    /// What happens to its connections.
+    pub connections: Arc<Connections>,
+    /// How its certificates stand.
+    pub standing: watch::Receiver<Standing>,
     end: watch::Sender<bool>,
     thread: JoinHandle<()>,
 }
 
 impl Https {
-    /// Begins to serve the webhook, and `more`.
+    /// Begins to serve the webhook, which tells `hears`, and `more`.
     pub(crate) fn begin(
         address: SocketAddr,
         certificates: Certificates,
         desk: &Desk,
+        hears: Arc<dyn Hears>,
         more: Router,
     ) -> Result<Self, HttpsError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -75,25 +81,33 @@ impl Https {
         let listener = std::net::TcpListener::bind(address).map_err(cannot)?;
         listener.set_nonblocking(true).map_err(cannot)?;
         let tls = Tls::new()?;
-        let router = Webhook::new(desk.clone()).router().merge(more);
+        let router = Webhook::told(desk.clone(), REQUESTS, hears).router().merge(more);
+        let server = Server::new(tls.clone(), router);
+        let connections = server.connections();
+        let (stands, standing) = watch::channel(Standing::default());
         let (end, ended) = watch::channel(false);
         let serve = async move {
             let listener = match TcpListener::from_std(listener) {
                 Ok(listener) => listener,
                 Err(error) => return tracing::error!(%error, "the webhook is not served"),
             };
-            let keep = tokio::spawn(keep(certificates, tls.clone(), until(ended.clone())));
+            let keep = tokio::spawn(keep(certificates, tls, stands, until(ended.clone())));
             if let Ok(address) = listener.local_addr() {
                 tracing::info!(%address, "webhook");
             }
-            server::serve(listener, tls, router, until(ended)).await;
+            server.serve(listener, until(ended)).await;
             keep.abort();
         };
         let thread = thread::Builder::new()
             .name("https".to_owned())
             .spawn(move || runtime.block_on(serve))
             .map_err(HttpsError::Thread)?;
-        Ok(Self { end, thread })
+        Ok(Self {
+            connections,
+            standing,
+            end,
+            thread,
+        })
     }
 
     /// Ends it: requests in flight are answered.
@@ -111,8 +125,12 @@ async fn until(mut ended: watch::Receiver<bool>) {
     drop(ended.wait_for(|ended| *ended).await);
 }
 
-async fn keep(certificates: Certificates, tls: Tls, until: impl Future<Output = ()>) {
-    let (standing, _) = watch::channel(Standing::default());
+async fn keep(
+    certificates: Certificates,
+    tls: Tls,
+    standing: watch::Sender<Standing>,
+    until: impl Future<Output = ()>,
+) {
     match certificates {
         Certificates::Files(folder) => files::follow(&folder, LOOK_AT_FILES, &tls, &standing, until).await,
         Certificates::Own { client, namespace } => {

@@ -81,7 +81,10 @@ async fn one_connection_too_many_is_closed_at_once_and_another_has_its_place_lat
     ];
     let third = timeout(PATIENCE, client.connect()).await.expect("it learns at once");
     assert!(third.is_err());
-    assert_eq!((connections.accepted(), connections.cut()), (2, 1));
+    assert_eq!(
+        (connections.open(), connections.accepted(), connections.cut()),
+        (2, 2, 1)
+    );
     assert_eq!(greeted(&mut two[0]).await.expect("an answer").0, StatusCode::OK);
     drop(two);
     let again = async {
@@ -90,6 +93,12 @@ async fn one_connection_too_many_is_closed_at_once_and_another_has_its_place_lat
         }
     };
     timeout(PATIENCE, again).await.expect("there is room again");
+    let none_is_open = async {
+        while connections.open() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, none_is_open).await.expect("all have ended");
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! What `/validate` answers, to whatever is sent.
 
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use admission::webhook::{BODY_BYTES, LARGE_BODIES_BYTES, Outcome, Webhook};
+use admission::webhook::{BODY_BYTES, Hears, LARGE_BODIES_BYTES, Outcome, REQUESTS, Shed, Webhook};
 use axum::body::Body;
 use futures::future::join_all;
 use futures::stream;
@@ -33,6 +33,34 @@ async fn serving(webhook: Webhook) -> (Webhook, Serving, Client) {
     let (serving, state) = Serving::with(webhook.router()).await;
     let client = Client::new(serving.address, state.authority.certificate());
     (webhook, serving, client)
+}
+
+/// Hears of each answer, and of what was turned away.
+#[derive(Default)]
+struct Heard {
+    answered: Mutex<Vec<(Outcome, Duration)>>,
+    shed: Mutex<Vec<Shed>>,
+}
+
+impl Heard {
+    fn outcomes(&self) -> Vec<Outcome> {
+        let answered = self.answered.lock().expect("nobody panics");
+        answered.iter().map(|(outcome, _)| *outcome).collect()
+    }
+
+    fn shed(&self) -> Vec<Shed> {
+        self.shed.lock().expect("nobody panics").clone()
+    }
+}
+
+impl Hears for Heard {
+    fn answered(&self, outcome: Outcome, after: Duration) {
+        self.answered.lock().expect("nobody panics").push((outcome, after));
+    }
+
+    fn shed(&self, reason: Shed) {
+        self.shed.lock().expect("nobody panics").push(reason);
+    }
 }
 
 async fn connected(client: &Client) -> Connection {
@@ -206,6 +234,38 @@ async fn large_bodies_that_do_not_come_are_not_in_the_way_of_usual_ones() {
 }
 
 #[tokio::test]
+async fn a_large_body_for_which_there_is_no_room_is_turned_away() {
+    let desk = desk(1, &planner(), Arc::new(Staging::default()));
+    let heard = Arc::new(Heard::default());
+    let (_webhook, _serving, client) = serving(Webhook::told(desk, REQUESTS, Arc::clone(&heard) as Arc<_>)).await;
+    let large = |seconds: u32| {
+        let body = Body::from_stream(stream::pending::<Result<Vec<u8>, std::io::Error>>());
+        let mut request = post(&format!("/validate?timeout={seconds}s"), body);
+        request.headers_mut().insert("content-length", BODY_BYTES.into());
+        let client = client.clone();
+        async move { connected(&client).await.send(request).await.expect("an answer").0 }
+    };
+    let hold = join_all((0..LARGE_BODIES_BYTES / BODY_BYTES).map(|_| async {
+        loop {
+            large(5).await;
+        }
+    }));
+    let turned_away = async {
+        while heard.shed().is_empty() {
+            assert_eq!(large(1).await, StatusCode::REQUEST_TIMEOUT);
+        }
+    };
+    tokio::select! {
+        _ = hold => unreachable!("they hold it for ever"),
+        ended = tokio::time::timeout(PATIENCE, turned_away) => ended.expect("there is no room"),
+    }
+    assert_eq!(heard.shed(), [Shed::Room]);
+    let (outcome, after) = heard.answered.lock().expect("nobody panics")[0];
+    assert_eq!(outcome, Outcome::Late);
+    assert!(after >= Duration::from_millis(800), "{after:?}");
+}
+
+#[tokio::test]
 async fn other_paths_and_methods_are_none() {
     let (_webhook, _serving, client) = refusing().await;
     let mut connection = connected(&client).await;
@@ -244,10 +304,10 @@ impl Gate {
 
 #[tokio::test]
 async fn who_asks_beside_too_many_is_told_to_come_again() {
-    let gate = Arc::new(Gate::default());
+    let (gate, heard) = (Arc::new(Gate::default()), Arc::new(Heard::default()));
     let desk = desk(1, &gate.planner(), Arc::new(Staging::default()));
     desk.guard().activate(rules("r1", "violations contains 1 if false"));
-    let (webhook, _serving, client) = serving(Webhook::new(desk)).await;
+    let (webhook, _serving, client) = serving(Webhook::told(desk, REQUESTS, Arc::clone(&heard) as Arc<_>)).await;
     // One is with the thread, 8 wait; so of 12 at least 3 are turned away, at once: nobody else is answered yet.
     let ask = || async {
         let response = connected(&client).await.review(&creation(&database("18"))).await;
@@ -267,6 +327,11 @@ async fn who_asks_beside_too_many_is_told_to_come_again() {
     assert!((8..=9).contains(&allowed), "{answered:?}");
     // And a moment later there is room.
     assert!(ask().await);
+    assert_eq!(heard.shed(), vec![Shed::Policies; 12 - allowed]);
+    let mut outcomes = heard.outcomes();
+    outcomes.sort_by_key(|outcome| *outcome as usize);
+    let expected = [vec![Outcome::Allowed; allowed + 1], vec![Outcome::Busy; 12 - allowed]];
+    assert_eq!(outcomes, expected.concat());
 }
 
 #[tokio::test]
@@ -337,9 +402,12 @@ async fn no_more_than_so_many_wait_for_labels() {
         asked: watch::Sender::new(0),
         go: watch::Sender::new(false),
     });
-    let desk = desk(1, &planner(), Arc::clone(&slow) as Arc<dyn Surroundings>);
+    let (desk, heard) = (
+        desk(1, &planner(), Arc::clone(&slow) as Arc<dyn Surroundings>),
+        Arc::new(Heard::default()),
+    );
     desk.guard().activate(rules("r1", "violations contains 1 if false"));
-    let (_webhook, _serving, client) = serving(Webhook::with_requests(desk, PLACES)).await;
+    let (webhook, _serving, client) = serving(Webhook::told(desk, PLACES, Arc::clone(&heard) as Arc<_>)).await;
     let waiting: Vec<_> = (0..PLACES)
         .map(|_| {
             let client = client.clone();
@@ -356,4 +424,34 @@ async fn no_more_than_so_many_wait_for_labels() {
     for answered in join_all(waiting).await {
         assert_eq!(answered.expect("it ends").0, StatusCode::OK);
     }
+    assert_eq!((heard.shed(), webhook.count(Outcome::Busy)), (vec![Shed::Requests], 1));
+}
+
+#[tokio::test]
+async fn who_does_not_wait_is_counted_and_makes_room() {
+    let slow = Arc::new(Slow {
+        asked: watch::Sender::new(0),
+        go: watch::Sender::new(false),
+    });
+    let desk = desk(1, &planner(), Arc::clone(&slow) as Arc<dyn Surroundings>);
+    desk.guard().activate(rules("r1", "violations contains 1 if false"));
+    let (webhook, _serving, client) = serving(Webhook::with_requests(desk, 1)).await;
+    let review = creation(&database("18"));
+    let mut connection = connected(&client).await;
+    let asks = connection.post(review.to_string());
+    let mut asked = slow.asked.subscribe();
+    tokio::select! {
+        answer = asks => panic!("{answer:?}"),
+        told = asked.wait_for(|asked| *asked == 1) => drop(told.expect("it is counted")),
+    }
+    drop(connection);
+    let gone = async {
+        while webhook.count(Outcome::Gone) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("it is noticed");
+    slow.go.send_replace(true);
+    let response = connected(&client).await.review(&review).await;
+    assert_eq!(response["allowed"], true, "{response}");
 }

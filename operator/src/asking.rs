@@ -114,6 +114,7 @@ impl Asking {
                     Some(log) => router(
                         vec![log.reader(), log.reader()],
                         Arc::new(ApiServer::new(client.clone())),
+                        counted::queries(metrics.queries.clone()),
                     ),
                     None => Router::new(),
                 };

@@ -19,7 +19,7 @@ use policy::log::{Filter, QueryError, Reader};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinError;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::PATH;
 use crate::parameters::{self, ParameterError};
@@ -51,18 +51,41 @@ impl Default for Limits {
     }
 }
 
+/// How a request ended. A closed set, so it may be a label.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Answered.
+    Ok,
+    /// A parameter is none.
+    Invalid,
+    /// Nobody knows who asks.
+    Unauthorised,
+    /// They may not see that.
+    Denied,
+    /// Turned away: too many ask.
+    Shed,
+    /// No answer: the API server or the store is not there, it took too long, or a defect.
+    Error,
+    /// Not answered: whoever asked did not wait.
+    Gone,
+}
+
+/// Is told of each request, and how long it took. Must not wait.
+pub type Hears = Arc<dyn Fn(Outcome, Duration) + Send + Sync>;
+
 /// The path, with the usual limits. So many are read for at a time as there are readers: two are enough.
-pub fn router(readers: Vec<Reader>, reviews: Arc<dyn Reviews>) -> Router {
-    router_within(readers, reviews, Limits::default())
+pub fn router(readers: Vec<Reader>, reviews: Arc<dyn Reviews>, hears: Hears) -> Router {
+    router_within(readers, reviews, hears, Limits::default())
 }
 
 /// The path, with other limits.
-pub fn router_within(readers: Vec<Reader>, reviews: Arc<dyn Reviews>, limits: Limits) -> Router {
+pub fn router_within(readers: Vec<Reader>, reviews: Arc<dyn Reviews>, hears: Hears, limits: Limits) -> Router {
     let service = Service {
         reading: Arc::new(Semaphore::new(readers.len())),
         readers: Arc::new(Mutex::new(readers)),
         access: Access::new(reviews),
         requests: Semaphore::new(limits.requests),
+        hears,
         limits,
     };
     Router::new().route(PATH, get(decisions)).with_state(Arc::new(service))
@@ -74,7 +97,35 @@ struct Service {
     reading: Arc<Semaphore>,
     access: Access,
     requests: Semaphore,
+    hears: Hears,
     limits: Limits,
+}
+
+/// A request that is being answered. One that is dropped before was not waited for.
+struct Asking<'a> {
+    service: &'a Service,
+    begun: Instant,
+    outcome: Outcome,
+}
+
+impl<'a> Asking<'a> {
+    fn begin(service: &'a Service) -> Self {
+        Self {
+            service,
+            begun: Instant::now(),
+            outcome: Outcome::Gone,
+        }
+    }
+
+    fn ended(mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        (self.service.hears)(self.outcome, self.begun.elapsed());
+    }
 }
 
 /// Why a question has no answer.
@@ -108,6 +159,16 @@ enum Refusal {
 }
 
 impl Refusal {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Parameters(_) => Outcome::Invalid,
+            Self::NoToken | Self::Token => Outcome::Unauthorised,
+            Self::Forbidden { .. } => Outcome::Denied,
+            Self::Busy => Outcome::Shed,
+            Self::Late | Self::Review(_) | Self::Store(_) | Self::Json(_) | Self::Broken(_) => Outcome::Error,
+        }
+    }
+
     fn status(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Parameters(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
@@ -153,20 +214,24 @@ fn answered(code: StatusCode, body: String) -> Response {
     (code, headers, body).into_response()
 }
 
-async fn decisions(
-    State(service): State<Arc<Service>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let _place = service.requests.try_acquire().map_err(|_| Refusal::Busy)?;
-    let answer = service.answer(query.as_deref().unwrap_or_default(), &headers);
-    let answer = timeout(service.limits.time, answer)
-        .await
-        .map_err(|_| Refusal::Late)??;
-    Ok(answered(StatusCode::OK, serde_json::to_string(&answer)?))
+async fn decisions(State(service): State<Arc<Service>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    let asking = Asking::begin(&service);
+    let answer = service.text(query.as_deref().unwrap_or_default(), &headers).await;
+    asking.ended(answer.as_ref().map_or_else(Refusal::outcome, |_| Outcome::Ok));
+    match answer {
+        Ok(text) => answered(StatusCode::OK, text),
+        Err(refusal) => refusal.into_response(),
+    }
 }
 
 impl Service {
+    /// The answer as it is sent, within the limits.
+    async fn text(&self, query: &str, headers: &HeaderMap) -> Result<String, Refusal> {
+        let _place = self.requests.try_acquire().map_err(|_| Refusal::Busy)?;
+        let answer = timeout(self.limits.time, self.answer(query, headers)).await;
+        Ok(serde_json::to_string(&answer.map_err(|_| Refusal::Late)??)?)
+    }
+
     async fn answer(&self, query: &str, headers: &HeaderMap) -> Result<Answer, Refusal> {
         let mut filter = parameters::read(query)?;
         let token = bearer(headers).ok_or(Refusal::NoToken)?;

@@ -239,6 +239,26 @@ label! {
 }
 
 label! {
+    /// How a request for decisions ended.
+    DecisionsResult {
+        /// Answered.
+        Ok = "ok",
+        /// A parameter is none.
+        Invalid = "invalid",
+        /// Nobody knows who asks.
+        Unauthorised = "unauthorised",
+        /// They may not see that.
+        Denied = "denied",
+        /// Turned away: too many ask.
+        Shed = "shed",
+        /// No answer: the API server or the store is not there, it took too long, or a defect.
+        Error = "error",
+        /// Not answered: whoever asked did not wait.
+        Gone = "gone",
+    }
+}
+
+label! {
     /// Why a reconcile did not come to its end.
     BrokenOff {
         /// It panicked.
@@ -480,5 +500,6 @@ mod tests {
         check::<HttpsConnection>();
         check::<HttpsCertificate>();
         check::<CertificateTrouble>();
+        check::<DecisionsResult>();
     }
 }

@@ -19,7 +19,9 @@ use std::time::Duration;
 pub use health::{Busy, Health};
 pub use label::{Action, ErrorType, Outcome, Phase, Step, Verdict, WriteOutcome};
 pub use logs::{Format, Replica, chain, init_logs};
-pub use metrics::{FleetMetrics, HttpsMetrics, Metrics, PolicyMetrics, QueueMetrics, Requests, WebhookMetrics};
+pub use metrics::{
+    FleetMetrics, HttpsMetrics, Metrics, PolicyMetrics, QueryMetrics, QueueMetrics, Requests, WebhookMetrics,
+};
 pub use server::Server;
 
 /// What a running operator reports through; clones share it.

@@ -3,6 +3,7 @@
 mod fleet;
 mod https;
 mod policy;
+mod queries;
 mod queue;
 mod series;
 mod webhook;
@@ -15,6 +16,7 @@ use prometheus::{IntGauge, Opts, Registry, TextEncoder};
 pub use fleet::FleetMetrics;
 pub use https::HttpsMetrics;
 pub use policy::PolicyMetrics;
+pub use queries::QueryMetrics;
 pub use queue::QueueMetrics;
 pub use series::{Counters, Gauges, Histograms, Tally};
 pub use webhook::WebhookMetrics;
@@ -52,6 +54,8 @@ pub struct Metrics {
     pub webhook: WebhookMetrics,
     /// What the webhook is served by.
     pub https: HttpsMetrics,
+    /// Who asks for decisions.
+    pub queries: QueryMetrics,
     /// Reconciles that did not come to their end, by why.
     pub broken_off: Tally<BrokenOff>,
     /// Requests to the API server, Leases and watches too, under client-go's name.
@@ -142,6 +146,7 @@ impl Metrics {
         let policy = PolicyMetrics::register(&registry)?;
         let webhook = WebhookMetrics::register(&registry)?;
         let https = HttpsMetrics::register(&registry)?;
+        let queries = QueryMetrics::register(&registry)?;
         let before_scrape = Arc::default();
         Ok(Self {
             steps,
@@ -153,6 +158,7 @@ impl Metrics {
             policy,
             webhook,
             https,
+            queries,
             broken_off,
             requests,
             reconciliations,

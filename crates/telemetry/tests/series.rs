@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use telemetry::label::{
-    BucketWork, CertificateTrouble, FenceLayer, HttpsCertificate, HttpsConnection, Label, MapRefusal, Orphan, Renewal,
-    WebhookOutcome, WebhookShed,
+    BucketWork, CertificateTrouble, DecisionsResult, FenceLayer, HttpsCertificate, HttpsConnection, Label, MapRefusal,
+    Orphan, Renewal, WebhookOutcome, WebhookShed,
 };
 use telemetry::{Action, ErrorType, Metrics, Outcome, Phase, Step, Verdict, WriteOutcome};
 use workqueue::{Class, Key, Limits, Queue};
@@ -58,10 +58,12 @@ fn all_series_are_there_before_the_first_reconcile() {
     assert_eq!(ours("database_operator_webhook_shed_total{"), 3);
     assert_eq!(ours("database_operator_webhook_"), 10 + 16 + 3);
     assert_eq!(ours("database_operator_https_"), 3 + 1 + 2 + 3);
+    assert_eq!(ours("database_operator_decision_queries_total{"), 7);
+    assert_eq!(ours("database_operator_decision_query_duration_seconds"), 12 + 1 + 2);
     assert_eq!(ours("process_"), 7);
     assert_eq!(
         series(&text).len(),
-        1 + 20 + 50 + 3 + 51 + 2 + 90 + 45 + 6 + 116 + 22 + 79 + 4 + 29 + 9 + 7,
+        1 + 20 + 50 + 3 + 51 + 2 + 90 + 45 + 6 + 116 + 22 + 79 + 4 + 29 + 9 + 22 + 7,
         "the sum: {text}"
     );
     assert_eq!(
@@ -254,6 +256,26 @@ fn the_webhook_and_what_serves_it_count_on_their_own_series() {
     ] {
         assert_eq!(value(&text, &format!("database_operator_{name} ")), expected, "{name}");
     }
+}
+
+#[test]
+fn requests_for_decisions_count_on_their_own_series() {
+    let metrics = Metrics::new("1.2.3").expect("metrics");
+    for (count, result) in DecisionsResult::ALL.iter().enumerate() {
+        (0..=count).for_each(|_| metrics.queries.answered(*result, Duration::from_millis(3)));
+    }
+    let text = metrics.scrape().expect("text");
+    for (count, result) in DecisionsResult::ALL.iter().enumerate() {
+        let name = format!(
+            "database_operator_decision_queries_total{{result=\"{}\"}}",
+            result.label()
+        );
+        assert_eq!(value(&text, &name), count as u64 + 1, "{name}");
+    }
+    assert_eq!(
+        value(&text, "database_operator_decision_query_duration_seconds_count"),
+        28
+    );
 }
 
 #[test]

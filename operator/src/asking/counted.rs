@@ -1,4 +1,4 @@
-//! What the HTTPS server and the webhook count, as series.
+//! What the HTTPS server, the webhook and requests for decisions count, as series.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,10 +6,12 @@ use std::time::Duration;
 use admission::certificates::Standing;
 use admission::server::Connections;
 use admission::webhook::{Hears, Outcome, Shed};
+use decisions::server;
+use jiff::Timestamp;
 use telemetry::label::{
-    CertificateTrouble, HttpsCertificate, HttpsConnection, Label as _, WebhookOutcome, WebhookShed,
+    CertificateTrouble, DecisionsResult, HttpsCertificate, HttpsConnection, Label as _, WebhookOutcome, WebhookShed,
 };
-use telemetry::{HttpsMetrics, Metrics, WebhookMetrics};
+use telemetry::{HttpsMetrics, Metrics, QueryMetrics, WebhookMetrics};
 use tokio::sync::watch;
 
 /// Counts what the webhook answers.
@@ -44,6 +46,22 @@ fn label(outcome: Outcome) -> WebhookOutcome {
     }
 }
 
+/// Counts requests for decisions.
+pub(super) fn queries(metrics: QueryMetrics) -> server::Hears {
+    Arc::new(move |outcome, after| {
+        let result = match outcome {
+            server::Outcome::Ok => DecisionsResult::Ok,
+            server::Outcome::Invalid => DecisionsResult::Invalid,
+            server::Outcome::Unauthorised => DecisionsResult::Unauthorised,
+            server::Outcome::Denied => DecisionsResult::Denied,
+            server::Outcome::Shed => DecisionsResult::Shed,
+            server::Outcome::Error => DecisionsResult::Error,
+            server::Outcome::Gone => DecisionsResult::Gone,
+        };
+        metrics.answered(result, after);
+    })
+}
+
 /// Counts connections, and tells of certificates.
 pub(super) fn at_scrape(metrics: &Metrics, connections: Arc<Connections>, standing: watch::Receiver<Standing>) {
     metrics.before_scrape(move |metrics| {
@@ -72,8 +90,8 @@ fn set_certificates(https: &HttpsMetrics, standing: &Standing) {
         accepted,
         trouble,
     } = standing;
-    https.set_end(HttpsCertificate::Shown, leaf_ends.map(|ends| ends.as_second()));
-    https.set_end(HttpsCertificate::Authority, authority_ends.map(|ends| ends.as_second()));
+    https.set_end(HttpsCertificate::Shown, leaf_ends.map(Timestamp::as_second));
+    https.set_end(HttpsCertificate::Authority, authority_ends.map(Timestamp::as_second));
     https.trouble.count(|count| {
         for (holds, kind) in [
             (leaf_ends.is_none(), CertificateTrouble::Missing),
@@ -141,6 +159,27 @@ mod tests {
     }
 
     #[test]
+    fn each_request_for_decisions_counts_under_its_own_name() {
+        let metrics = Metrics::new("1.2.3").expect("metrics");
+        let hears = queries(metrics.queries.clone());
+        for (outcome, name) in [
+            (server::Outcome::Ok, "ok"),
+            (server::Outcome::Invalid, "invalid"),
+            (server::Outcome::Unauthorised, "unauthorised"),
+            (server::Outcome::Denied, "denied"),
+            (server::Outcome::Shed, "shed"),
+            (server::Outcome::Error, "error"),
+            (server::Outcome::Gone, "gone"),
+        ] {
+            let before = shown(&metrics, "database_operator_decision_queries_total");
+            hears(outcome, Duration::ZERO);
+            let after = shown(&metrics, "database_operator_decision_queries_total");
+            let new: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
+            assert_eq!(new, [&format!("{{result=\"{name}\"}} 1")]);
+        }
+    }
+
+    #[test]
     fn what_is_wrong_with_certificates_is_told_and_nothing_when_all_is_well() {
         let metrics = Metrics::new("1.2.3").expect("metrics");
         let (stands, standing) = watch::channel(Standing::default());
@@ -154,7 +193,7 @@ mod tests {
             shown(&metrics, trouble),
             ["{trouble=\"missing\"} 1", "{trouble=\"not_accepted\"} 1"]
         );
-        let ends = |second| Some(jiff::Timestamp::from_second(second).expect("a time"));
+        let ends = |second| Some(Timestamp::from_second(second).expect("a time"));
         let well = Standing {
             leaf_ends: ends(1_795_000_000),
             authority_ends: ends(1_800_000_000),

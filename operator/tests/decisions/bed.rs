@@ -129,7 +129,11 @@ impl Bed {
             let tls = Tls::new().expect("TLS");
             tls.show(&state.leaf);
             let (stop, stopped) = oneshot::channel();
-            let router = router(vec![log.reader(), log.reader()], Arc::clone(&reviews) as Arc<_>);
+            let router = router(
+                vec![log.reader(), log.reader()],
+                Arc::clone(&reviews) as Arc<_>,
+                Arc::new(|_, _| {}),
+            );
             let serving = serve(listener, tls, router, async { drop(stopped.await) });
             self.running.push((stop, tokio::spawn(serving)));
             self.logs.push(log);

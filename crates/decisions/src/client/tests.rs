@@ -58,7 +58,7 @@ impl Fleet {
             let served = serve(
                 listener,
                 tls,
-                router(kept.readers(), Arc::clone(&reviews) as Arc<_>),
+                router(kept.readers(), Arc::clone(&reviews) as Arc<_>, Arc::new(|_, _| {})),
                 async {
                     drop(stopped.await);
                 },

@@ -17,6 +17,7 @@ fn kept() -> Kept {
 struct Served {
     router: Router,
     reviews: Arc<Known>,
+    ended: Arc<Mutex<Vec<(Outcome, Duration)>>>,
     _kept: Kept,
 }
 
@@ -26,12 +27,23 @@ impl Served {
     }
 
     fn within(reviews: Known, limits: Limits) -> Self {
-        let (kept, reviews) = (kept(), Arc::new(reviews));
+        let (kept, reviews, ended) = (kept(), Arc::new(reviews), Arc::<Mutex<Vec<_>>>::default());
+        let hears = {
+            let ended = Arc::clone(&ended);
+            move |outcome, after| ended.lock().unwrap().push((outcome, after))
+        };
         Self {
-            router: router_within(kept.readers(), Arc::clone(&reviews) as Arc<_>, limits),
+            router: router_within(kept.readers(), Arc::clone(&reviews) as Arc<_>, Arc::new(hears), limits),
             reviews,
+            ended,
             _kept: kept,
         }
+    }
+
+    /// How requests ended since the last look.
+    fn ended(&self) -> Vec<Outcome> {
+        let ended = std::mem::take(&mut *self.ended.lock().unwrap());
+        ended.into_iter().map(|(outcome, _)| outcome).collect()
     }
 
     async fn send(&self, query: &str, headers: &[(&str, &str)]) -> (StatusCode, HeaderMap, Value) {
@@ -84,6 +96,7 @@ async fn who_may_see_everything_sees_everything() {
     assert!(namespaces(&page).contains(&None));
     let (_, body) = served.ask("admin", "limit=1").await;
     assert_eq!(body["restricted"], false);
+    assert_eq!(served.ended(), [Outcome::Ok; 2]);
     let denied = served.page("admin", "verdict=deny&namespace=bank&limit=2").await;
     assert_eq!(namespaces(&denied), [Some("bank"); 2]);
     assert!(denied.next.is_some());
@@ -97,7 +110,9 @@ async fn who_may_see_one_namespace_sees_that_and_is_told_so() {
     let (_, body) = served.ask("eve", "").await;
     assert_eq!(body["restricted"], true);
     assert_eq!(served.page("eve", "namespace=shop").await.entries, page.entries);
+    served.ended();
     let (status, body) = served.ask("eve", "namespace=bank").await;
+    assert_eq!(served.ended(), [Outcome::Denied]);
     assert_eq!(
         (status, &body["kind"], &body["code"]),
         (StatusCode::FORBIDDEN, &"Status".into(), &403.into())
@@ -125,6 +140,7 @@ async fn nobody_is_answered_without_a_valid_token() {
         let (status, sent, body) = served.send("", headers).await;
         assert_eq!(status, StatusCode::UNAUTHORIZED, "{headers:?}: {body}");
         assert_eq!(sent[WWW_AUTHENTICATE], "Bearer");
+        assert_eq!(served.ended(), [Outcome::Unauthorised], "{headers:?}");
         assert!(body.get("entries").is_none());
     }
 }
@@ -143,6 +159,7 @@ async fn a_question_that_is_not_understood_is_answered_with_the_parameter() {
         assert!(body["message"].as_str().unwrap().contains(word), "{query}: {body}");
     }
     assert!(served.reviews.asked().is_empty(), "before anybody is asked");
+    assert_eq!(served.ended(), [Outcome::Invalid; 4]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -178,6 +195,7 @@ async fn an_api_server_that_does_not_answer_shows_nothing() {
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
         assert!(body.get("entries").is_none());
     }
+    assert_eq!(served.ended(), [Outcome::Error; 2]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,6 +220,22 @@ async fn a_request_that_takes_too_long_is_given_up_and_others_are_turned_away_me
         assert_eq!(waited.await.unwrap().0, StatusCode::SERVICE_UNAVAILABLE);
     }
     assert_eq!(begun.elapsed(), limits.time);
+    let ended = served.ended.lock().unwrap();
+    let expected = [
+        (Outcome::Shed, Duration::ZERO),
+        (Outcome::Error, limits.time),
+        (Outcome::Error, limits.time),
+    ];
+    assert_eq!(*ended, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_wait_is_counted() {
+    let served = Served::new(Known { hangs: true, ..known() });
+    let given_up = timeout(Duration::from_secs(1), served.ask("admin", "")).await;
+    assert!(given_up.is_err());
+    let ended = served.ended.lock().unwrap();
+    assert_eq!(*ended, [(Outcome::Gone, Duration::from_secs(1))]);
 }
 
 #[tokio::test]
@@ -226,7 +260,7 @@ async fn pages_are_bounded_by_their_bytes() {
 async fn a_store_that_is_not_there_is_no_empty_answer() {
     let folder = tempfile::TempDir::new().unwrap();
     let reader = Reader::of_file(folder.path().join("none.db"));
-    let router = router(vec![reader], Arc::new(known()));
+    let router = router(vec![reader], Arc::new(known()), Arc::new(|_, _| {}));
     let request = Request::get(PATH).header(AUTHORIZATION, format!("Bearer {}", token("admin")));
     let response = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);

@@ -14,6 +14,8 @@ use ::policy::desk::{Decided, Desk, Outside};
 use ::policy::guard::{Guard, SharedPlanner};
 use ::policy::log::{self, DropReason, Log, Record};
 use ::policy::request::Source as Asker;
+use admission::server::{LINGER, Limits};
+use admission::webhook::{REQUESTS, Webhook};
 use axum::Router;
 use controller::surroundings::{Around, Hears};
 use decisions::reviews::ApiServer;
@@ -32,6 +34,7 @@ use crate::policy::source::follow::{Following, Pace, Settings};
 use crate::policy::source::keys::Keys;
 use crate::policy::source::status::{FailureKind, Status};
 use crate::policy::source::{Source, SourceError};
+use crate::run::stopped;
 
 /// How long the log gets, at the end, to keep what it has taken.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -65,6 +68,7 @@ pub(crate) struct Asking {
     status: watch::Receiver<Status>,
     log: Option<Arc<Log>>,
     https: Option<Https>,
+    stop: watch::Receiver<bool>,
 }
 
 impl Asking {
@@ -74,6 +78,7 @@ impl Asking {
         client: &Client,
         catalogue: &Catalogue,
         metrics: &Metrics,
+        stop: watch::Receiver<bool>,
     ) -> Result<Self, BeginError> {
         let planner: SharedPlanner = Arc::new(planner(catalogue.clone()));
         let threads = NonZeroUsize::new(config.policy_threads).unwrap_or(NonZeroUsize::MIN);
@@ -119,7 +124,14 @@ impl Asking {
                     None => Router::new(),
                 };
                 let hears = Arc::new(counted::Answers(metrics.webhook.clone()));
-                let https = Https::begin(address, certificates(config, client), &desk, hears, more)?;
+                let router = Webhook::told(desk.clone(), REQUESTS, hears).router().merge(more);
+                let limits = Limits {
+                    // Whoever wants a quick end gets one.
+                    linger: LINGER.min(Duration::from_secs(config.stop_seconds.into())),
+                    ..Limits::DEFAULT
+                };
+                let https = Https::begin(address, certificates(config, client), router, limits, stop.clone())?;
+                tracing::info!(address = %https.address, "webhook");
                 counted::at_scrape(metrics, Arc::clone(&https.connections), https.standing.clone());
                 Some(https)
             }
@@ -132,10 +144,15 @@ impl Asking {
             status,
             log,
             https,
+            stop,
         })
     }
 
     /// Does `work`, and meanwhile keeps up to date what decisions rest on.
+    ///
+    /// When the process is to stop, `work` ends at its own pace, which gives Lease and buckets back, and beside it the
+    /// server leaves: it answers for [`LINGER`] more, until API servers know that it goes. Policies, labels and the log
+    /// stay until both have ended.
     pub(crate) async fn during<T>(self, namespaces: &[String], work: impl Future<Output = T>) -> T {
         let Self {
             around,
@@ -143,25 +160,26 @@ impl Asking {
             mut status,
             log,
             https: server,
+            mut stop,
             ..
         } = self;
         // Else what is reconciled first meets no policies, and its status says so for a while.
         let begun = async {
-            let looked = status.wait_for(|status| status.looked);
-            if !matches!(tokio::time::timeout(FIRST_LOOK, looked).await, Ok(Ok(_))) {
-                tracing::warn!("the sources of policies are slow; beginning without them");
+            let looked = tokio::time::timeout(FIRST_LOOK, status.wait_for(|status| status.looked));
+            tokio::select! {
+                looked = looked => if !matches!(looked, Ok(Ok(_))) {
+                    tracing::warn!("the sources of policies are slow; beginning without them");
+                },
+                () = stopped(&mut stop) => {}
             }
             work.await
         };
         // Boxed: they are large, and live as long as the process.
         let result = tokio::select! {
-            result = begun => result,
+            result = to_the_end(begun, server) => result,
             never = Box::pin(around.follow(namespaces)) => match never {},
             never = Box::pin(following.run()) => match never {},
         };
-        if let Some(server) = server {
-            server.end().await;
-        }
         if let Some(log) = log {
             let flushed = tokio::task::spawn_blocking(move || log.flush(FLUSH)).await;
             if !matches!(flushed, Ok(true)) {
@@ -170,6 +188,15 @@ impl Asking {
         }
         result
     }
+}
+
+/// Does `work`, which does not wait for the server; then waits for what is left of the server's end.
+async fn to_the_end<T>(work: impl Future<Output = T>, server: Option<Https>) -> T {
+    let result = work.await;
+    if let Some(server) = server {
+        server.end().await;
+    }
+    result
 }
 
 fn certificates(config: &Config, client: &Client) -> Certificates {

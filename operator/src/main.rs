@@ -116,7 +116,8 @@ async fn control(
     let asking = if config.policies.is_empty() {
         None
     } else {
-        Some(Asking::begin(&config, &client, &catalogue, &telemetry.metrics)?)
+        let metrics = &telemetry.metrics;
+        Some(Asking::begin(&config, &client, &catalogue, metrics, stop.clone())?)
     };
     let settings = controller::Settings {
         namespaces: config.namespaces.clone(),

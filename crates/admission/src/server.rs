@@ -2,11 +2,17 @@
 
 use std::future::Future;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::State;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
+use axum::middleware::map_response_with_state;
+use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -31,18 +37,31 @@ pub struct Limits {
     /// Longest between two requests, and for the head of one. Longer than clients in Go keep a connection that they do
     /// not use (90 s): a request that crosses the end of its connection is lost, and they do not send a POST again.
     pub idle: Duration,
-    /// How long requests in flight may hold up the end.
+    /// How long new connections are taken once the server is to leave. See [`LINGER`].
+    pub linger: Duration,
+    /// How long requests in flight may hold up the end after that.
     pub grace: Duration,
+}
+
+/// API servers learn that a replica goes from the endpoints of its Service, which are withdrawn only when its termination
+/// has begun: a pod is marked, a controller writes, every node's proxy follows. That takes a second or two; a request that
+/// meets a closed port meanwhile is one that nobody could declare.
+pub const LINGER: Duration = Duration::from_secs(5);
+
+impl Limits {
+    /// The usual ones.
+    pub const DEFAULT: Self = Self {
+        connections: 1_024,
+        handshake: Duration::from_secs(5),
+        idle: Duration::from_mins(2),
+        linger: LINGER,
+        grace: Duration::from_secs(5),
+    };
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            connections: 1_024,
-            handshake: Duration::from_secs(5),
-            idle: Duration::from_mins(2),
-            grace: Duration::from_secs(5),
-        }
+        Self::DEFAULT
     }
 }
 
@@ -100,11 +119,6 @@ impl Drop for Place {
     }
 }
 
-/// Serves `router` with the usual limits, like [`Server::serve`].
-pub async fn serve(listener: TcpListener, tls: Tls, router: Router, until: impl Future<Output = ()>) {
-    Server::new(tls, router).serve(listener, until).await;
-}
-
 /// A server that is about to serve.
 #[derive(Debug)]
 pub struct Server {
@@ -136,21 +150,28 @@ impl Server {
         Arc::clone(&self.connections)
     }
 
-    /// Serves until `until` completes; requests in flight then get [`Limits::grace`].
+    /// Serves until `leave` completes, and then ends in steps:
     ///
-    /// API servers learn some time after the start of a termination that a replica goes: let `until` complete a few
-    /// seconds later, or their requests meet a closed port.
-    pub async fn serve(self, listener: TcpListener, until: impl Future<Output = ()>) {
-        let grace = self.limits.grace;
+    /// 1. for [`Limits::linger`] all goes on, but each answer ends its connection: whoever keeps one gets another, to
+    ///    another replica as soon as the endpoints say so, and none is closed on a request that is under way;
+    /// 2. no more connections are taken, those that nobody uses are closed, and requests in flight get [`Limits::grace`].
+    pub async fn serve(self, listener: TcpListener, leave: impl Future<Output = ()>) {
+        let Limits { linger, grace, .. } = self.limits;
+        let leaving = Arc::new(AtomicBool::new(false));
+        let last = map_response_with_state(Arc::clone(&leaving), last_of_its_connection);
         let places = Arc::new(Semaphore::new(self.limits.connections));
         let door = Arc::new(Door {
             acceptor: self.tls.acceptor(),
-            router: self.router,
+            router: self.router.layer(last),
             limits: self.limits,
             connections: self.connections,
         });
         let graceful = GracefulShutdown::new();
-        let mut until = std::pin::pin!(until);
+        let mut until = pin!(async {
+            leave.await;
+            leaving.store(true, Relaxed);
+            sleep(linger).await;
+        });
         loop {
             let accepted = tokio::select! {
                 () = &mut until => break,
@@ -172,6 +193,15 @@ impl Server {
             tracing::warn!("requests in flight were broken off at the end");
         }
     }
+}
+
+/// Says so, if the server is leaving.
+async fn last_of_its_connection(State(leaving): State<Arc<AtomicBool>>, mut response: Response) -> Response {
+    if leaving.load(Relaxed) {
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 struct Door {

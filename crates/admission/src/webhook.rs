@@ -179,7 +179,7 @@ impl Webhook {
         }))
     }
 
-    /// The path, for [`crate::server::serve`].
+    /// The path, for [`crate::server::Server`].
     pub fn router(&self) -> Router {
         Router::new().route(PATH, post(validate)).with_state(self.clone())
     }

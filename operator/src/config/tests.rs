@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 
 fn surroundings() -> Surroundings {
@@ -343,4 +345,11 @@ fn the_parts_of_the_brake_are_no_more_than_the_brake_or_one_each() {
         let config = Config::complete(options, surroundings()).expect("valid");
         assert_eq!(config.restarting_share(), part, "{max} over {shards}");
     }
+}
+
+#[test]
+fn the_https_server_has_left_before_a_replica_that_stops_may_have() {
+    let config = Config::complete(Options::default(), surroundings()).expect("valid");
+    let admission::server::Limits { linger, grace, .. } = admission::server::Limits::DEFAULT;
+    assert!(linger + grace <= Duration::from_secs(config.stop_seconds.into()));
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use admission::certificates::Times;
 use admission::certificates::issue::carry_out;
 use admission::certificates::rotation::{State, Step};
-use admission::server::serve;
+use admission::server::{Limits, Server};
 use admission::tls::Tls;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -134,7 +134,11 @@ impl Bed {
                 Arc::clone(&reviews) as Arc<_>,
                 Arc::new(|_, _| {}),
             );
-            let serving = serve(listener, tls, router, async { drop(stopped.await) });
+            let server = Server::new(tls, router).with_limits(Limits {
+                linger: Duration::ZERO,
+                ..Limits::DEFAULT
+            });
+            let serving = server.serve(listener, async { drop(stopped.await) });
             self.running.push((stop, tokio::spawn(serving)));
             self.logs.push(log);
         }

@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::rotation;
-use crate::support::{NAMESPACE, PATIENCE, Serving, Staging, database, denies, desk, planner, rules};
+use crate::support::{AT_ONCE, NAMESPACE, PATIENCE, Serving, Staging, database, denies, desk, planner, rules};
 
 /// Set for the run inside of the cluster: the audit log of the API server.
 const INSIDE: &str = "ADMISSION_TEST_INSIDE";
@@ -241,7 +241,11 @@ pub(crate) struct Replica {
 impl Replica {
     pub(crate) async fn start(bed: &Bed, times: Times) -> Self {
         let tls = Tls::new().expect("TLS");
-        let serving = Serving::at(bed.address, Server::new(tls.clone(), bed.webhook.router())).await;
+        let serving = Serving::at(
+            bed.address,
+            Server::new(tls.clone(), bed.webhook.router()).with_limits(AT_ONCE),
+        )
+        .await;
         let (standing, stands) = watch::channel(Standing::default());
         let keeper = Keeper {
             client: bed.client.clone(),

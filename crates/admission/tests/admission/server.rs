@@ -128,6 +128,38 @@ async fn who_says_nothing_is_given_up() {
 }
 
 #[tokio::test]
+async fn one_that_leaves_goes_on_answering_and_lets_go_of_each_connection_after_an_answer() {
+    let (tls, state) = (Tls::new().expect("TLS"), certificates());
+    tls.show(&state.leaf);
+    let server = Server::new(tls, hello()).with_limits(Limits {
+        // As long as this test needs, whatever the machine.
+        linger: Duration::from_hours(1),
+        ..Limits::default()
+    });
+    let serving = Serving::start(server).await;
+    let client = Client::new(serving.address, &state.bundle());
+    let mut kept = client.connect().await.expect("a connection");
+    assert_eq!(greeted(&mut kept).await.expect("an answer").1, "hello");
+    assert_eq!(greeted(&mut kept).await.expect("another on the same").1, "hello");
+
+    let ended = serving.leave();
+    // It learns that in a moment; until then a connection is kept.
+    let let_go = async {
+        while !kept.is_let_go().await {
+            assert_eq!(greeted(&mut kept).await.expect("no request is lost").1, "hello");
+        }
+    };
+    timeout(PATIENCE, let_go).await.expect("it is let go of");
+    for _ in 0..3 {
+        let mut new = client.connect().await.expect("new ones are taken");
+        assert_eq!(greeted(&mut new).await.expect("an answer").1, "hello");
+        timeout(PATIENCE, new.closed()).await.expect("one answer for each");
+    }
+    assert!(!ended.is_finished(), "it lingers");
+    ended.abort();
+}
+
+#[tokio::test]
 async fn at_the_end_requests_in_flight_are_answered_and_no_others_taken() {
     let (asked, go) = (watch::Sender::new(false), watch::Sender::new(false));
     let waits = {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use admission::certificates::Times;
 use admission::certificates::issue::carry_out;
 use admission::certificates::rotation::{State, Step};
-use admission::server::Server;
+use admission::server::{Limits, Server};
 use admission::tls::Tls;
 use api::fault::Fault;
 use axum::Router;
@@ -138,6 +138,12 @@ pub(crate) fn certificates() -> State {
     carry_out(Step::Begin, None, SERVER, Timestamp::now(), &Times::default()).expect("they are made")
 }
 
+/// For a server that nobody looks for any more when it is to leave.
+pub(crate) const AT_ONCE: Limits = Limits {
+    linger: Duration::ZERO,
+    ..Limits::DEFAULT
+};
+
 /// A server that serves.
 pub(crate) struct Serving {
     pub(crate) address: SocketAddr,
@@ -165,7 +171,13 @@ impl Serving {
     pub(crate) async fn with(router: Router) -> (Self, State) {
         let (tls, state) = (Tls::new().expect("TLS"), certificates());
         tls.show(&state.leaf);
-        (Self::start(Server::new(tls, router)).await, state)
+        (Self::start(Server::new(tls, router).with_limits(AT_ONCE)).await, state)
+    }
+
+    /// Tells it to leave.
+    pub(crate) fn leave(self) -> JoinHandle<()> {
+        drop(self.stop);
+        self.ended
     }
 
     pub(crate) async fn stop(self) {
@@ -239,6 +251,11 @@ impl Connection {
 
     pub(crate) async fn post(&mut self, body: impl Into<Body>) -> hyper::Result<(StatusCode, String)> {
         self.send(post("/validate?timeout=5s", body)).await
+    }
+
+    /// Whether the server has let go of it, after the last answer. A moment is left to learn of it.
+    pub(crate) async fn is_let_go(&mut self) -> bool {
+        self.requests.ready().await.is_err()
     }
 
     /// Completes when it is closed.

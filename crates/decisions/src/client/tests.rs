@@ -4,7 +4,7 @@ use std::sync::Arc;
 use admission::certificates::Times;
 use admission::certificates::issue::carry_out;
 use admission::certificates::rotation::{State, Step};
-use admission::server::serve;
+use admission::server::{Limits, Server};
 use admission::tls::Tls;
 use jiff::Timestamp;
 
@@ -55,15 +55,15 @@ impl Fleet {
             let tls = Tls::new().unwrap();
             tls.show(&fleet.state.leaf);
             let (stop, stopped) = oneshot::channel();
-            let served = serve(
-                listener,
-                tls,
-                router(kept.readers(), Arc::clone(&reviews) as Arc<_>, Arc::new(|_, _| {})),
-                async {
-                    drop(stopped.await);
-                },
-            );
-            fleet.running.push((stop, tokio::spawn(served)));
+            let router = router(kept.readers(), Arc::clone(&reviews) as Arc<_>, Arc::new(|_, _| {}));
+            let server = Server::new(tls, router).with_limits(Limits {
+                linger: Duration::ZERO,
+                ..Limits::DEFAULT
+            });
+            let serving = server.serve(listener, async {
+                drop(stopped.await);
+            });
+            fleet.running.push((stop, tokio::spawn(serving)));
             fleet.kept_open.push(kept);
         }
         fleet

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
-use policy::decision::{Action, BundleRevision, Decision, POLICY_ERROR, Verdict, Violation};
+use policy::decision::{Action, BundleRevision, POLICY_ERROR, Verdict, Violation};
 use policy::desk::Decided;
 use policy::guard::Busy;
 use serde::Serialize;
@@ -65,11 +65,11 @@ impl Answer {
         let decision = &decided.answer.decision;
         let status = match decision.verdict {
             Verdict::Allow | Verdict::Warn => None,
-            Verdict::Deny => Some(denied(decision)),
+            Verdict::Deny => Some(denied(decided)),
             Verdict::Error => Some(Status {
                 code: Some(500),
                 reason: Some(POLICY_ERROR.to_owned()),
-                ..denied(decision)
+                ..denied(decided)
             }),
         };
         let annotations = BTreeMap::from([
@@ -146,8 +146,10 @@ fn failure(message: String) -> Status {
     }
 }
 
-/// 403 with a line for each violation: `kubectl` prints the message as it is.
-fn denied(decision: &Decision) -> Status {
+/// 403 with a line for each violation, and one by which the decision is found again: `kubectl` prints the message as it
+/// is, and shows neither the audit log of the API server nor the operator's.
+fn denied(decided: &Decided) -> Status {
+    let decision = &decided.answer.decision;
     let denying: Vec<&Violation> = decision
         .violations
         .iter()
@@ -164,6 +166,7 @@ fn denied(decision: &Decision) -> Status {
     if let Some(more @ 1..) = denying.len().checked_sub(LINES) {
         let _ = write!(message, "\n- and {more} more");
     }
+    let _ = write!(message, "\ndecision {}", decided.id);
     let causes = denying.iter().take(CAUSES).map(|violation| cause(violation)).collect();
     Status {
         code: Some(403),

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use policy::decision::Severity;
+use policy::decision::{Decision, Severity};
 use policy::request::{Namespace, Operation, Request, Source};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -83,7 +83,8 @@ fn a_denial_says_what_where_and_by_which_rule() {
                     "code": 403, "reason": "Forbidden",
                     "message": "refused by 2 rules:\n\
                                 - spec.resources.limits.cpu: \"9\" is more than \"4\" (governance.max-cpu)\n\
-                                - no team is named (security.team)",
+                                - no team is named (security.team)\n\
+                                decision 0193e5a4-0000-7000-8000-000000000001",
                     "details": {"causes": [
                         {"field": "spec.resources.limits.cpu", "message": "\"9\" is more than \"4\"",
                          "reason": "governance.max-cpu"},
@@ -129,7 +130,7 @@ fn refusals_that_are_no_denials_have_codes_of_their_own() {
             Answer::decided("u-1".to_owned(), &decided),
             500,
             "PolicyError",
-            "could not be asked",
+            "could not be asked:\n- no policies are in force (PolicyError)\ndecision 0193e5a4-0000-7000-8000-000000000001",
             None,
         ),
         (
@@ -172,7 +173,8 @@ proptest! {
         let answer = json_of(&Answer::decided("u".to_owned(), &decided(Verdict::Deny, violations, warnings.clone())));
         let response = &answer["response"];
         let message = response["status"]["message"].as_str().expect("a message");
-        prop_assert_eq!(message.lines().count(), 1 + count.min(LINES) + usize::from(count > LINES));
+        prop_assert_eq!(message.lines().count(), 2 + count.min(LINES) + usize::from(count > LINES));
+        prop_assert!(message.ends_with("\ndecision 0193e5a4-0000-7000-8000-000000000001"));
         prop_assert!(message.len() <= 64 << 10);
         let causes = response["status"]["details"]["causes"].as_array().expect("causes");
         prop_assert_eq!(causes.len(), count.min(CAUSES));

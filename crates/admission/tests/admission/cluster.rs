@@ -338,15 +338,19 @@ async fn denials_are_readable(bed: &Bed, audit_log: &str) {
     let mut bad: Value = serde_json::from_str(&sized("bad", "9", "10Gi")).expect("JSON");
     bad["spec"]["resources"]["limits"]["memory"] = json!("7Gi");
     let said = bed.refused(&APPLY, &bad.to_string()).await;
-    assert_eq!(
-        said,
-        "Error from server (Forbidden): error when creating \"STDIN\": admission webhook \"databases.intent.example.com\" \
-         denied the request: refused by 2 rules:\n\
-         - spec.resources.limits.cpu: \"9\" is more than \"4\" (sizes.cpu)\n\
-         - spec.resources.limits.memory: 7Gi is a strange amount (sizes.memory)\n"
-    );
     let (_, last) = bed.last();
     let last = last.expect("it is decided");
+    assert_eq!(
+        said,
+        format!(
+            "Error from server (Forbidden): error when creating \"STDIN\": admission webhook \
+             \"databases.intent.example.com\" denied the request: refused by 2 rules:\n\
+             - spec.resources.limits.cpu: \"9\" is more than \"4\" (sizes.cpu)\n\
+             - spec.resources.limits.memory: 7Gi is a strange amount (sizes.memory)\n\
+             decision {}\n",
+            last.id
+        )
+    );
     let user = last.answer.request.user.as_ref().expect("a user");
     assert_eq!(user.name, "kubernetes-admin");
     assert!(

@@ -16,7 +16,7 @@ use kube::{Client, Config};
 use policy::log::{Answer, Cursor, Entry, Filter, MAX_LIMIT, Missing, Page, merge};
 use serde::Deserialize;
 
-use crate::{PATH, parameters};
+use crate::{PATH, objects, parameters};
 use token::{Token, TokenError};
 
 /// Longest that a replica may take. It gives up itself before that.
@@ -223,7 +223,7 @@ async fn ask(client: &Client, query: &str, token: &HeaderValue) -> Result<Answer
         let (mut text, mut body) = (Vec::new(), body.take(ANSWER_BYTES));
         let read = body.read_to_end(&mut text).await;
         read.map_err(|error| format!("the answer breaks off: {error}"))?;
-        serde_json::from_slice(&text).map_err(|error| format!("the answer cannot be read: {error}"))
+        objects::from_slice(&text).map_err(|error| format!("the answer cannot be read: {error}"))
     };
     let late = |_| format!("no answer within {} s", ANSWER_WITHIN.as_secs());
     tokio::time::timeout(ANSWER_WITHIN, answer).await.map_err(late)?

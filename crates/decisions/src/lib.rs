@@ -3,7 +3,7 @@
 //! Read in this order: [`parameters`] (what can be asked for, pure), [`server`] (the path, and in which order it checks),
 //! `server/access.rs` (who may see what), `server/gather.rs` (a page of what somebody may see), [`reviews`] (the API
 //! server is asked who somebody is), [`client`] (all replicas are asked, and their pages become one), [`client::discover`]
-//! (which replicas there are).
+//! (which replicas there are), `objects` (how JSON from outside is read).
 //!
 //! Promises:
 //! - Nobody gets a record of a namespace in which they may not `list` Databases; a review that fails shows nothing.
@@ -18,6 +18,7 @@
 //! Deliberately absent: TLS and connections (`admission::server`), the store (`policy::log`), words for people (`operator`).
 
 pub mod client;
+mod objects;
 pub mod parameters;
 pub mod reviews;
 pub mod server;

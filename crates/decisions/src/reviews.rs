@@ -13,6 +13,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::objects;
+
 /// Who may `list` these in a namespace sees the decisions about them there.
 pub const RESOURCE: (&str, &str, &str) = (api::names::GROUP, api::names::PLURAL, "list");
 
@@ -62,10 +64,6 @@ impl ApiServer {
         path: &str,
         review: &Value,
     ) -> Result<T, ReviewError> {
-        #[derive(Deserialize)]
-        struct Reviewed<T> {
-            status: T,
-        }
         let failed = |why: String| ReviewError {
             asked,
             why: mask_text(&why),
@@ -79,9 +77,7 @@ impl ApiServer {
             Err(_) => return Err(failed(format!("no answer within {} s", ANSWER_WITHIN.as_secs()))),
         };
         // What the parser says could quote the text.
-        let reviewed: Reviewed<T> =
-            serde_json::from_str(&text).map_err(|_| failed("its answer cannot be read".to_owned()))?;
-        Ok(reviewed.status)
+        status(&text).map_err(|_| failed("its answer cannot be read".to_owned()))
     }
 
     async fn authenticate(&self, token: &str) -> Result<Option<UserInfo>, ReviewError> {
@@ -114,6 +110,16 @@ impl ApiServer {
     }
 }
 
+/// The status of a review.
+fn status<T: DeserializeOwned>(review: &str) -> serde_json::Result<T> {
+    #[derive(Deserialize)]
+    struct Reviewed<T> {
+        status: T,
+    }
+    let Reviewed { status } = objects::from_slice(review.as_bytes())?;
+    Ok(status)
+}
+
 /// Whether the API server looked at the audience that it was asked for: an authenticator that knows of none says so by
 /// leaving it out.
 fn is_meant(status: &TokenReviewStatus, audience: Option<&str>) -> bool {
@@ -130,5 +136,33 @@ impl Reviews for ApiServer {
 
     fn may_see<'a>(&'a self, who: &'a UserInfo, namespace: Option<&'a str>) -> Pending<'a, Result<bool, ReviewError>> {
         Box::pin(self.authorise(who, namespace))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_in_lists_lets_nobody_in() {
+        let allowed = r#"{"kind": "SubjectAccessReview", "status": {"allowed": true}}"#;
+        assert!(status::<SubjectAccessReviewStatus>(allowed).unwrap().allowed);
+        let known = r#"{"status": {"authenticated": true, "user": {"username": "eve", "groups": ["staff"]}}}"#;
+        assert_eq!(status::<TokenReviewStatus>(known).unwrap().authenticated, Some(true));
+        for odd in [
+            r#"[{"allowed": true}]"#,
+            r#"{"status": [true]}"#,
+            r#"{"status": [true, false]}"#,
+            "[[true]]",
+        ] {
+            assert!(status::<SubjectAccessReviewStatus>(odd).is_err(), "{odd}");
+        }
+        for odd in [
+            r#"[{"authenticated": true}]"#,
+            r#"{"status": [["a"], true, null, {"username": "eve"}]}"#,
+            r#"{"status": {"authenticated": true, "user": [{}, ["system:masters"], "u", "eve"]}}"#,
+        ] {
+            assert!(status::<TokenReviewStatus>(odd).is_err(), "{odd}");
+        }
     }
 }

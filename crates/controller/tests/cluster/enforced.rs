@@ -3,11 +3,13 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
 use kube::Config;
 use policy::log::{Filter, Reader};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
 use crate::program::{Program, program};
@@ -164,9 +166,10 @@ async fn what_policies_refuse_is_refused_told_and_recorded_without_what_they_quo
         "--https-address",
         "0.0.0.0:0",
     ];
-    let program = Program::start_with(&bed, 0, &further);
+    let mut program = Program::start_with(&bed, 0, &further);
     let config = Config::infer().await.expect("KUBECONFIG leads to the test cluster");
-    register(&bed, webhook(&program, own_address(&config)).await).await;
+    let address = webhook(&program, own_address(&config)).await;
+    register(&bed, address).await;
     let secret = format!("planted-{}", std::process::id());
     let apply = ["apply", "-n", &bed.namespace, "-f", "-"];
 
@@ -265,10 +268,66 @@ async fn what_policies_refuse_is_refused_told_and_recorded_without_what_they_quo
         "each decision is a line of the log"
     );
     let metrics = program.metrics().await;
-    let denied = "database_operator_policy_decisions_total{source=\"admission\",verdict=\"deny\"} ";
-    assert!(
-        metrics.contains(denied) && !metrics.contains(&format!("{denied}0\n")),
-        "{metrics}"
-    );
+    let value = |series: &str| {
+        let found = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        let found = found.unwrap_or_else(|| panic!("no {series}: {metrics}"));
+        found.parse::<u64>().expect("a whole number")
+    };
+    for (series, is_zero) in [
+        ("policy_decisions_total{source=\"admission\",verdict=\"deny\"}", false),
+        ("webhook_answers_total{outcome=\"denied\"}", false),
+        ("webhook_answers_total{outcome=\"warned\"}", false),
+        ("webhook_answers_total{outcome=\"odd\"}", true),
+        ("webhook_answer_duration_seconds_count", false),
+        ("webhook_shed_total{reason=\"policies\"}", true),
+        ("https_connections_total{outcome=\"accepted\"}", false),
+        ("https_connections_total{outcome=\"refused\"}", true),
+        ("https_certificate_trouble{trouble=\"missing\"}", true),
+        ("https_certificate_trouble{trouble=\"not_accepted\"}", true),
+        ("https_certificate_trouble{trouble=\"failing\"}", true),
+        ("decision_queries_total{result=\"ok\"}", true),
+    ] {
+        assert_eq!(
+            value(&format!("database_operator_{series}")) == 0,
+            is_zero,
+            "{series}: {metrics}"
+        );
+    }
+    let now = u64::try_from(jiff::Timestamp::now().as_second()).expect("it is later than 1970");
+    let ends = |name: &str| {
+        value(&format!(
+            "database_operator_https_certificate_end_timestamp_seconds{{certificate=\"{name}\"}}"
+        ))
+    };
+    assert!(now < ends("shown") && ends("shown") < ends("authority"), "{metrics}");
+
+    ends_in_order(&mut program, address).await;
     std::fs::remove_dir_all(&folder).expect("it goes");
+}
+
+/// Its Lease is given back at once; the webhook goes on for a while and ends after that, and the process last.
+async fn ends_in_order(program: &mut Program, address: SocketAddr) {
+    program.terminate().await;
+    let opened = async {
+        let mut opened = 0_u32;
+        while TcpStream::connect(address).await.is_ok() {
+            opened += 1;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        opened
+    };
+    let (opened, well) = tokio::join!(opened, program.ended());
+    let said = program.said();
+    assert!(well && opened > 0, "{opened} times: {said}");
+    let place = |words: &str| said.find(words).unwrap_or_else(|| panic!("{words}: {said}"));
+    let places = [
+        "stopping: finishing what is in flight",
+        "leaving the fleet",
+        "the webhook is served no more",
+        "\"stopped\"",
+    ]
+    .map(place);
+    assert!(places.is_sorted(), "{said}");
 }

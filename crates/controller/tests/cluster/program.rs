@@ -97,6 +97,18 @@ impl Program {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Asks it to stop, as a kubelet does.
+    pub(crate) async fn terminate(&self) {
+        let id = self.child.id().expect("it runs").to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status().await;
+        assert!(sent.expect("there is kill").success());
+    }
+
+    /// Completes when it has ended; whether it did well.
+    pub(crate) async fn ended(&mut self) -> bool {
+        self.child.wait().await.expect("it can be waited for").success()
+    }
+
     /// The text of its metrics.
     pub(crate) async fn metrics(&self) -> String {
         let address = eventually("the operator says where it listens", async || {

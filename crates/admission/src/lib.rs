@@ -9,12 +9,14 @@
 //!   be read or decided is refused in words (`review/tests.rs`, `tests/admission/webhook.rs`).
 //! - Every request is answered within its limit of time, also under too much load, and what waits is bounded.
 //! - A certificate, or the authority behind it, is replaced without a failed request (`tests/admission/rotation.rs`).
+//! - A server that leaves goes on until API servers know; each answer ends its connection (`tests/admission/server.rs`).
 //! - No private key is ever printed.
 //!
 //! Not guaranteed: that the API server asks at all. With the failure policy `Ignore`, or without the registration, a
 //! Database passes unseen; the reconciler asks the same policies again.
 //!
-//! Deliberately absent: defaults (they are in the schema), and who records decisions (the desk's surroundings).
+//! Deliberately absent: defaults (they are in the schema), who records decisions (the desk's surroundings), and series of
+//! metrics (whoever counts is told, see [`webhook::Hears`]).
 
 pub mod answer;
 pub mod certificates;

@@ -45,6 +45,7 @@ pub mod holdings;
 pub mod isolation;
 pub mod live;
 mod meet;
+mod objects;
 pub mod ownership;
 pub mod permit;
 pub mod reconcile;

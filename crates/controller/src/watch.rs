@@ -6,7 +6,6 @@
 //! before every watch has delivered its first list: until then, "not found" would mean nothing.
 
 use std::collections::{BTreeSet, HashSet};
-use std::fmt::Debug;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,19 +13,17 @@ use std::time::Duration;
 use api::names;
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::api::Api;
 use kube::core::PartialObjectMeta;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::watcher::Event;
 use kube::{Client, Resource, ResourceExt as _};
 use planner::child::Kind;
-use serde::de::DeserializeOwned;
 use sharding::{BUCKETS, Bucket};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use workqueue::{Class, Queue};
 
 use crate::arrivals::{Arrival, Arrivals};
-use crate::reopen::patiently;
+use crate::objects::{current, objects};
 use crate::seen::{STORE, SeenChild, SeenDatabase};
 use crate::store::{Key, Part, Store};
 use crate::strays::Strays;
@@ -135,7 +132,11 @@ impl Source {
         } else {
             namespaces.iter().cloned().map(Some).collect()
         };
-        Self { client, scopes, sink }
+        Self {
+            client: current(client),
+            scopes,
+            sink,
+        }
     }
 
     /// Where events go.
@@ -220,37 +221,9 @@ fn joined(buckets: impl Iterator<Item = Bucket>) -> String {
 /// A Database of which only the metadata is read.
 type Arriving = SeenDatabase;
 
-fn api<K>(client: &Client, scope: Option<&String>) -> Api<K>
-where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
-{
-    match scope {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::all(client.clone()),
-    }
-}
-
 /// What others do about a change of ours, such as a StatefulSet's controller, comes in several events in a row. One look
 /// at all of them is enough, so long after the first.
 const TOGETHER: Duration = Duration::from_millis(100);
-
-/// Objects per page of a list. What is kept of an object is little and lies among the rest of its page: small pages, of nine
-/// kinds at once, leave little unused memory behind.
-const PAGE: u32 = 100;
-
-fn objects<K>(client: &Client, scope: Option<&String>, selector: &str) -> impl Stream<Item = Event<K>> + Send + use<K>
-where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + DeserializeOwned
-        + Debug
-        + Send
-        + 'static,
-{
-    let all = watcher::Config::default().labels(selector).page_size(PAGE);
-    let events = watcher::watcher(api::<K>(client, scope), all);
-    patiently(K::plural(&()).into_owned().into(), events)
-}
 
 fn key_of<K>(object: &K) -> Key
 where

@@ -59,10 +59,11 @@ fn of_module(module: &Module, fields: &mut BTreeSet<String>) -> bool {
                         read(Some(field));
                     }
                 }
-                Node::Reference(reference) if tree::root(reference) == Some(INPUT) => {
-                    if !looked_at.is_some_and(|input| std::ptr::eq(input, reference)) {
-                        read(selected(reference));
-                    }
+                Node::Reference(reference)
+                    if tree::root(reference) == Some(INPUT)
+                        && !looked_at.is_some_and(|input| std::ptr::eq(input, reference)) =>
+                {
+                    read(selected(reference));
                 }
                 _ => {}
             }

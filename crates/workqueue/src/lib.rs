@@ -25,6 +25,7 @@ mod limits;
 mod metrics;
 mod queue;
 mod state;
+mod table;
 mod turns;
 
 pub use backoff::Backoff;

@@ -2,12 +2,13 @@ use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::time::Duration;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 use slab::Slab;
 
 use crate::ages::Ages;
 use crate::backoff::micros;
 use crate::limits::{Limits, Tokens};
+use crate::table::Table;
 use crate::turns::{Stand, Turns};
 use crate::{Class, Key};
 
@@ -26,7 +27,7 @@ pub struct State<K: Key> {
     /// Keys with a pending run, being worked on, or with failures.
     slots: Slab<Slot<K>>,
     /// Where the slot of a key is: a table for each group, so that a group is found without looking at all others.
-    groups: Vec<HashTable<u32>>,
+    groups: Vec<Table>,
     hasher: DefaultHashBuilder,
     /// Those that are ready.
     turns: Turns<K::Tenant>,
@@ -34,8 +35,8 @@ pub struct State<K: Key> {
     ages: Ages,
     /// Time, ticket and slot.
     delayed: BTreeSet<(u64, u32, u32)>,
-    /// Slots being worked on, and since when. In no order.
-    working: Vec<(u32, u64)>,
+    /// Runs that go on, and since when.
+    working: Slab<u64>,
     counts: Counts,
     retries: Tokens,
     /// Whether the next one is taken from a class whose patience is over, if there is one.
@@ -60,24 +61,17 @@ struct Slot<K> {
     /// The latest one that it got. They come round after four billion, when no old place is left.
     ticket: u32,
     tenant: u32,
-    /// Where in [`State::working`], if it is being worked on; else [`IDLE`].
-    works: u16,
+    /// Of the key: to hash it anew would be to read what it points to.
+    hash: u32,
+    /// Whether it is being worked on.
+    works: bool,
     /// In a row. More than 255 wait no longer.
     failures: u8,
     class: Class,
     place: Place,
 }
 
-impl<K> Slot<K> {
-    fn works(&self) -> bool {
-        self.works != IDLE
-    }
-}
-
 const _: () = assert!(size_of::<Slot<[u64; 5]>>() == 64, "one cache line");
-
-/// So many runs at once are enough for everybody.
-const IDLE: u16 = u16::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -100,6 +94,8 @@ pub struct Taken<K> {
     /// Failures in a row so far: 0 unless the key was retried and not forgotten since.
     pub failures: u32,
     slot: u32,
+    /// In [`State::working`].
+    run: u32,
 }
 
 /// How many keys are where.
@@ -145,7 +141,7 @@ impl<K: Key> State<K> {
             turns: Turns::new(),
             ages: Ages::new(limits.ageing),
             delayed: BTreeSet::new(),
-            working: Vec::new(),
+            working: Slab::new(),
             counts: Counts::default(),
             retries: Tokens::new(limits.retries),
             old_first: false,
@@ -166,7 +162,7 @@ impl<K: Key> State<K> {
     /// Asks for a run of `key` at `due_us`; now, if that has passed.
     pub fn add_at(&mut self, key: K, class: Class, due_us: u64, now_us: u64) {
         self.expire(now_us);
-        let hash = self.hasher.hash_one(&key);
+        let hash = self.hash(&key);
         match self.find(&key, hash) {
             Some(slot) => self.ask(slot, class, due_us, now_us),
             None if self.makes_room(class) => {
@@ -180,20 +176,18 @@ impl<K: Key> State<K> {
     /// Hands out the key whose turn it is, if any is due. The caller owes a [`State::done`] for it.
     pub fn take(&mut self, now_us: u64) -> Option<Taken<K>> {
         self.expire(now_us);
-        if self.working.len() >= usize::from(IDLE) {
-            return None;
-        }
         let class = self.choose(now_us)?;
         let number = self.pop(class)?;
+        let run = index(self.working.insert(now_us));
         let slot = &mut self.slots[number as usize];
-        slot.works = u16::try_from(self.working.len()).expect("fewer runs at once");
-        self.working.push((number, now_us));
+        slot.works = true;
         Some(Taken {
             key: slot.key.clone(),
             class,
             waited: Duration::from_micros(now_us.saturating_sub(slot.due_us)),
             failures: slot.failures.into(),
             slot: number,
+            run,
         })
     }
 
@@ -203,12 +197,9 @@ impl<K: Key> State<K> {
         let number = taken.slot;
         self.expire(now_us);
         let slot = &mut self.slots[number as usize];
-        let at = std::mem::replace(&mut slot.works, IDLE);
+        slot.works = false;
         let held = slot.place == Place::Held;
-        let (_, since_us) = self.working.swap_remove(at.into());
-        if let Some((moved, _)) = self.working.get(usize::from(at)) {
-            self.slots[*moved as usize].works = at;
-        }
+        let since_us = self.working.remove(taken.run as usize);
         if held {
             self.counts.held -= 1;
             self.line_up(number);
@@ -221,7 +212,7 @@ impl<K: Key> State<K> {
     /// uniformly random number. As with any request, a run that is due sooner absorbs this one.
     pub fn retry(&mut self, key: K, draw: u64, now_us: u64) -> Duration {
         self.expire(now_us);
-        let hash = self.hasher.hash_one(&key);
+        let hash = self.hash(&key);
         let number = match self.find(&key, hash) {
             Some(slot) => slot,
             None if self.makes_room(Class::Retry) => self.enter(key, hash),
@@ -241,7 +232,7 @@ impl<K: Key> State<K> {
     /// Forgets the failures of `key`: its next backoff begins anew. To be called after a success, and when the key
     /// is gone for good, or its count is kept for ever.
     pub fn forget(&mut self, key: &K) {
-        let hash = self.hasher.hash_one(key);
+        let hash = self.hash(key);
         if let Some(number) = self.find(key, hash) {
             self.forgive(number);
             self.vacate(number);
@@ -250,7 +241,7 @@ impl<K: Key> State<K> {
 
     /// Failures in a row of `key`.
     pub fn failures(&self, key: &K) -> u32 {
-        self.find(key, self.hasher.hash_one(key))
+        self.find(key, self.hash(key))
             .map_or(0, |slot| self.slots[slot as usize].failures.into())
     }
 
@@ -260,13 +251,12 @@ impl<K: Key> State<K> {
         let Some(table) = self.groups.get_mut(group) else {
             return;
         };
-        for number in std::mem::take(table) {
+        for number in std::mem::take(table).numbers() {
             self.withdraw(number);
             self.forgive(number);
-            if self.slots[number as usize].works() {
-                let (slots, hasher) = (&self.slots, &self.hasher);
-                let hash = |number: &u32| hasher.hash_one(&slots[*number as usize].key);
-                self.groups[group].insert_unique(hash(&number), number, hash);
+            let slot = &self.slots[number as usize];
+            if slot.works {
+                self.groups[group].insert(slot.hash, number, hash_of(&self.slots));
             } else {
                 let gone = self.slots.remove(number as usize);
                 self.turns.leave(gone.tenant);
@@ -384,16 +374,21 @@ impl<K: Key> State<K> {
         self.owes = true;
     }
 
-    fn find(&self, key: &K, hash: u64) -> Option<u32> {
+    #[allow(clippy::cast_possible_truncation, reason = "half of it is enough")]
+    fn hash(&self, key: &K) -> u32 {
+        self.hasher.hash_one(key) as u32
+    }
+
+    fn find(&self, key: &K, hash: u32) -> Option<u32> {
         let table = self.groups.get(key.group())?;
-        table.find(hash, |slot| self.slots[*slot as usize].key == *key).copied()
+        table.find(hash, |slot| self.slots[slot as usize].key == *key)
     }
 
     /// A slot for a key that has none, with no run pending.
-    fn enter(&mut self, key: K, hash: u64) -> u32 {
+    fn enter(&mut self, key: K, hash: u32) -> u32 {
         let group = key.group();
         if self.groups.len() <= group {
-            self.groups.resize_with(group + 1, HashTable::new);
+            self.groups.resize_with(group + 1, Table::default);
         }
         let tenant = self.turns.enter(key.tenant());
         let number = self.slots.insert(Slot {
@@ -401,28 +396,25 @@ impl<K: Key> State<K> {
             due_us: 0,
             ticket: 0,
             tenant,
+            hash,
             failures: 0,
             class: Class::Resync,
             place: Place::Nowhere,
-            works: IDLE,
+            works: false,
         });
         let number = index(number);
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.groups[group].insert_unique(hash, number, |number| hasher.hash_one(&slots[*number as usize].key));
+        self.groups[group].insert(hash, number, hash_of(&self.slots));
         number
     }
 
     /// Gives up a slot that nothing needs any more.
     fn vacate(&mut self, number: u32) {
         let slot = &self.slots[number as usize];
-        if slot.works() || slot.place != Place::Nowhere || slot.failures > 0 {
+        if slot.works || slot.place != Place::Nowhere || slot.failures > 0 {
             return;
         }
         let gone = self.slots.remove(number as usize);
-        let table = &mut self.groups[gone.key.group()];
-        if let Ok(entry) = table.find_entry(self.hasher.hash_one(&gone.key), |slot| *slot == number) {
-            entry.remove();
-        }
+        self.groups[gone.key.group()].remove(gone.hash, number);
         self.turns.leave(gone.tenant);
     }
 
@@ -498,7 +490,7 @@ impl<K: Key> State<K> {
             return;
         }
         self.added[class as usize] += 1;
-        if slot.works() {
+        if slot.works {
             slot.place = Place::Held;
             self.counts.held += 1;
         } else {
@@ -532,6 +524,10 @@ impl<K: Key> State<K> {
 
 fn index(at: usize) -> u32 {
     u32::try_from(at).expect("fewer keys than memory has bytes")
+}
+
+fn hash_of<K>(slots: &Slab<Slot<K>>) -> impl Fn(u32) -> u32 + '_ {
+    |number| slots[number as usize].hash
 }
 
 /// Whether one still stands where it did.

@@ -32,6 +32,10 @@ impl Key for Id {
     fn group(&self) -> usize {
         self.group.into()
     }
+
+    fn look_ahead(&self) {
+        black_box(Arc::strong_count(&self.name));
+    }
 }
 
 fn names(count: usize) -> Vec<Id> {

@@ -11,6 +11,10 @@ pub trait Key: Clone + Eq + Hash {
     /// Its group, always the same for equal keys: all that is queued of a group can be removed at once. A small number,
     /// since there is a table for each one up to the largest.
     fn group(&self) -> usize;
+
+    /// Reads what a clone of it reads elsewhere in memory, such as the count of an [`Arc`](std::sync::Arc). Called
+    /// shortly before it is handed out, so that nobody waits for that then. Need not do anything.
+    fn look_ahead(&self) {}
 }
 
 /// One tenant and one group, for whoever needs neither.

@@ -1,5 +1,6 @@
 use std::collections::BTreeSet;
 use std::hash::BuildHasher;
+use std::hint::black_box;
 use std::time::Duration;
 
 use hashbrown::DefaultHashBuilder;
@@ -44,6 +45,10 @@ pub struct State<K: Key> {
     /// Which class was last.
     last_old: usize,
     next_ticket: u32,
+    /// The class that was served since [`State::look_ahead`] last looked.
+    served: Option<Class>,
+    /// Slots that are probably handed out in two turns, and in one.
+    ahead: [Option<u32>; 2],
     /// Runs that became due since [`State::take_added`] was last asked.
     added: [u64; Class::ALL.len()],
     shed: u64,
@@ -147,6 +152,8 @@ impl<K: Key> State<K> {
             old_first: false,
             last_old: 0,
             next_ticket: 0,
+            served: None,
+            ahead: [None; 2],
             added: [0; Class::ALL.len()],
             shed: 0,
             owes: false,
@@ -163,19 +170,32 @@ impl<K: Key> State<K> {
     pub fn add_at(&mut self, key: K, class: Class, due_us: u64, now_us: u64) {
         self.expire(now_us);
         let hash = self.hash(&key);
+        // In this order: so all that they read, and the line of the table, comes in together (`look_ahead`).
+        if let Some(table) = self.groups.get(key.group()) {
+            table.look_ahead(hash);
+        }
+        self.look_ahead();
+        let tenant = self.turns.enter(key.tenant(), class);
         match self.find(&key, hash) {
-            Some(slot) => self.ask(slot, class, due_us, now_us),
+            Some(slot) => {
+                self.turns.leave(tenant);
+                self.ask(slot, class, due_us, now_us);
+            }
             None if self.makes_room(class) => {
-                let slot = self.enter(key, hash);
+                let slot = self.enter(key, hash, tenant);
                 self.place(slot, class, due_us, now_us);
             }
-            None => self.has_shed(),
+            None => {
+                self.turns.leave(tenant);
+                self.has_shed();
+            }
         }
     }
 
     /// Hands out the key whose turn it is, if any is due. The caller owes a [`State::done`] for it.
     pub fn take(&mut self, now_us: u64) -> Option<Taken<K>> {
         self.expire(now_us);
+        self.look_ahead();
         let class = self.choose(now_us)?;
         let number = self.pop(class)?;
         let run = index(self.working.insert(now_us));
@@ -215,7 +235,10 @@ impl<K: Key> State<K> {
         let hash = self.hash(&key);
         let number = match self.find(&key, hash) {
             Some(slot) => slot,
-            None if self.makes_room(Class::Retry) => self.enter(key, hash),
+            None if self.makes_room(Class::Retry) => {
+                let tenant = self.turns.enter(key.tenant(), Class::Retry);
+                self.enter(key, hash, tenant)
+            }
             None => {
                 self.has_shed();
                 return Duration::ZERO;
@@ -385,12 +408,11 @@ impl<K: Key> State<K> {
     }
 
     /// A slot for a key that has none, with no run pending.
-    fn enter(&mut self, key: K, hash: u32) -> u32 {
+    fn enter(&mut self, key: K, hash: u32, tenant: u32) -> u32 {
         let group = key.group();
         if self.groups.len() <= group {
             self.groups.resize_with(group + 1, Table::default);
         }
-        let tenant = self.turns.enter(key.tenant());
         let number = self.slots.insert(Slot {
             key,
             due_us: 0,
@@ -510,10 +532,30 @@ impl<K: Key> State<K> {
     /// Takes out who is next in a class.
     fn pop(&mut self, class: Class) -> Option<u32> {
         let number = self.turns.pop(class, stands(&self.slots))?;
+        self.served = Some(class);
         let slot = &mut self.slots[number as usize];
         slot.place = Place::Nowhere;
         self.ages.left(class, slot.due_us);
         Some(number)
+    }
+
+    /// Memory is slow, and each step of a turn says only where the next one will read: who is served, where it stands,
+    /// the slot, what its key points to and the line of the table. So one step of each of the next few turns is taken at
+    /// a time, whose reads do not wait for one another. Nothing is decided here: a wrong guess costs time only.
+    fn look_ahead(&mut self) {
+        let Some(class) = self.served.take() else {
+            return;
+        };
+        let [soon, sooner] = self.ahead;
+        self.ahead = [self.turns.look_ahead(class), soon];
+        let slot = |number: Option<u32>| self.slots.get(number? as usize);
+        black_box(slot(soon).map(|slot| slot.ticket));
+        if let Some(slot) = slot(sooner) {
+            slot.key.look_ahead();
+            if let Some(table) = self.groups.get(slot.key.group()) {
+                table.look_ahead(slot.hash);
+            }
+        }
     }
 
     fn ticket(&mut self) -> u32 {

@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::hash::Hash;
+use std::hint::black_box;
 
 use hashbrown::HashMap;
 use slab::Slab;
@@ -37,6 +38,8 @@ struct Line {
     /// What the heavy tenants are owed: each turn of another one adds one for each of them, and a turn of theirs costs as
     /// many as there are others.
     owed: usize,
+    /// Whether a heavy one was served last.
+    heavy_last: bool,
     /// What waits, of all tenants.
     waiting: usize,
     /// Tenants that asked for anything since nothing was waiting here.
@@ -76,10 +79,13 @@ impl<T: Clone + Eq + Hash> Turns<T> {
         }
     }
 
-    /// The number of a tenant, for a slot that refers to it until [`Turns::leave`].
-    pub(crate) fn enter(&mut self, name: &T) -> u32 {
+    /// The number of a tenant, for a slot that refers to it until [`Turns::leave`]. Looks at the end of its line in this
+    /// class.
+    pub(crate) fn enter(&mut self, name: &T, class: Class) -> u32 {
         if let Some(number) = self.numbers.get(name) {
-            self.tenants[*number as usize].users += 1;
+            let tenant = &mut self.tenants[*number as usize];
+            tenant.users += 1;
+            black_box(tenant.flows[class as usize].stands.back().map(|stand| stand.number));
             return *number;
         }
         let tenant = Tenant {
@@ -137,6 +143,17 @@ impl<T: Clone + Eq + Hash> Turns<T> {
         self.lines[class as usize].waiting
     }
 
+    /// Looks at what serving a class will need, of a tenant that comes in some turns, and says which slot probably comes
+    /// one turn before it. It is left out that the other line may come first, and that some stand there no more.
+    pub(crate) fn look_ahead(&self, class: Class) -> Option<u32> {
+        let line = &self.lines[class as usize];
+        let line = if line.heavy_last { &line.heavy } else { &line.light };
+        let tenant = |turns| Some(&self.tenants[*line.get(turns)? as usize]);
+        black_box(tenant(4).map(|tenant| (tenant.users, tenant.flows[class as usize].waiting)));
+        let stand = tenant(3)?.flows[class as usize].stands.front()?;
+        Some(stand.number)
+    }
+
     /// Takes out who is next in a class.
     pub(crate) fn pop(&mut self, class: Class, stands: impl Fn(&Stand) -> bool) -> Option<u32> {
         let line = &mut self.lines[class as usize];
@@ -154,10 +171,7 @@ impl<T: Clone + Eq + Hash> Turns<T> {
                 (flow.in_line, flow.turns) = (false, 0);
                 continue;
             };
-            // Also because memory is slow: what is looked at now is there when its turn comes.
-            while flow.stands.front().is_some_and(|stand| !stands(stand)) {
-                flow.stands.pop_front();
-            }
+            line.heavy_last = heavy;
             line.charge(heavy);
             line.waiting -= 1;
             flow.waiting -= 1;

@@ -375,11 +375,7 @@ fn harmful_policies_are_refused() {
             ),
             "takes more than",
         ),
-        (
-            "no rule",
-            "allow := true".to_owned(),
-            "nothing that is asked uses the package",
-        ),
+        ("no rule", "allow := true".to_owned(), "nothing that is asked uses"),
         ("no Rego", "violations contains".to_owned(), "odd.rego"),
         (
             "a function that there is not",

@@ -155,13 +155,13 @@ impl Asking {
     /// stay until both have ended.
     pub(crate) async fn during<T>(self, namespaces: &[String], work: impl Future<Output = T>) -> T {
         let Self {
+            desk,
             around,
             following,
             mut status,
             log,
             https: server,
             mut stop,
-            ..
         } = self;
         // Else what is reconciled first meets no policies, and its status says so for a while.
         let begun = async {
@@ -180,6 +180,7 @@ impl Asking {
             never = Box::pin(around.follow(namespaces)) => match never {},
             never = Box::pin(following.run()) => match never {},
         };
+        desk.settle().await;
         if let Some(log) = log {
             let flushed = tokio::task::spawn_blocking(move || log.flush(FLUSH)).await;
             if !matches!(flushed, Ok(true)) {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
 use policy::decision::{Action, BundleRevision, POLICY_ERROR, Verdict, Violation};
-use policy::desk::Decided;
+use policy::desk::Told;
 use policy::guard::Busy;
 use serde::Serialize;
 
@@ -61,8 +61,8 @@ impl Answer {
     }
 
     /// What policies decided.
-    pub fn decided(uid: String, decided: &Decided) -> Self {
-        let decision = &decided.answer.decision;
+    pub fn decided(uid: String, decided: &Told) -> Self {
+        let decision = &decided.decision;
         let status = match decision.verdict {
             Verdict::Allow | Verdict::Warn => None,
             Verdict::Deny => Some(denied(decided)),
@@ -148,8 +148,8 @@ fn failure(message: String) -> Status {
 
 /// 403 with a line for each violation, and one by which the decision is found again: `kubectl` prints the message as it
 /// is, and shows neither the audit log of the API server nor the operator's.
-fn denied(decided: &Decided) -> Status {
-    let decision = &decided.answer.decision;
+fn denied(decided: &Told) -> Status {
+    let decision = &decided.decision;
     let denying: Vec<&Violation> = decision
         .violations
         .iter()

@@ -207,7 +207,7 @@ impl Webhook {
         };
         match timeout_at(deadline, self.0.desk.decide(asked)).await {
             Ok(Ok(decided)) => {
-                let outcome = match decided.answer.decision.verdict {
+                let outcome = match decided.decision.verdict {
                     Verdict::Allow => Outcome::Allowed,
                     Verdict::Warn => Outcome::Warned,
                     Verdict::Deny => Outcome::Denied,

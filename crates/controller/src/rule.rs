@@ -78,7 +78,7 @@ pub(crate) async fn ruling(
         (question(key, Source::Reconcile, object, old), of_change)
     };
     let decided = desk.decide(asked).await?;
-    let ruling = turn(&decided.answer.decision);
+    let ruling = turn(&decided.decision);
     let kept = match ruling.finding {
         // The status will tell it.
         Finding::Allowed => None,
@@ -98,7 +98,7 @@ pub(crate) async fn audited(
     spec: &DatabaseSpec,
 ) -> Result<Ruling, Busy> {
     let asked = question(key, Source::Audit, object(key, database, spec), None);
-    Ok(of_accepted(&desk.decide(asked).await?.answer.decision))
+    Ok(of_accepted(&desk.decide(asked).await?.decision))
 }
 
 fn question(key: &Key, source: Source, object: Value, old: Option<Value>) -> Asked {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::action::Action;
 use crate::deletion;
 use crate::intent::{Intent, Salt};
-use crate::plan::{Desired, Observed, Plan, Subject, plan};
+use crate::plan::{Desired, Observed, Plan, Subject, plan, set_alone};
 use crate::validate::as_declared;
 
 /// Stands for what the API server has not given yet.
@@ -35,20 +35,22 @@ pub fn subject(database: &Database, namespace: &str) -> Subject {
     }
 }
 
+fn desired(subject: &Subject, intent: Intent, spec: Option<Value>) -> Desired {
+    Desired {
+        subject: subject.clone(),
+        intent,
+        accept: spec,
+        // It comes with the administrator's Secret, which does not exist yet; no hash is compared here.
+        salt: Some(Salt::new("")),
+        replicas: 1,
+    }
+}
+
 /// The plan if nothing of it existed.
 pub fn fresh(subject: &Subject, intent: Intent, spec: Value) -> Plan {
     let stamp = deletion::stamp(subject, &[], None);
-    // The salt comes with the administrator's Secret, which does not exist yet; no hash is compared here.
-    let salt = Some(Salt::new(""));
-    let desired = Desired {
-        subject: subject.clone(),
-        intent,
-        accept: Some(spec),
-        salt,
-        replicas: 1,
-    };
     plan(
-        &desired,
+        &desired(subject, intent, Some(spec)),
         &Observed {
             stamp,
             children: BTreeMap::new(),
@@ -70,6 +72,12 @@ pub fn children(database: &Database, namespace: &str, catalogue: &Catalogue) -> 
         | Action::RestartPod { .. } => None,
     };
     Ok(plan.actions.into_iter().filter_map(body).collect())
+}
+
+/// Of [`children`] the StatefulSets, which say what will run, in a third of the time.
+pub fn sets(database: &Database, namespace: &str, catalogue: &Catalogue) -> Result<Vec<Value>, Vec<Fault>> {
+    let intent = as_declared(&database.spec, catalogue)?;
+    Ok(vec![set_alone(&desired(&subject(database, namespace), intent, None))])
 }
 
 #[cfg(test)]
@@ -99,6 +107,30 @@ mod tests {
         }
         let refers = json!({"configuration": {"secretRef": {"name": "not-there"}}});
         assert!(kinds("redis", "7.4", &refers).is_ok());
+    }
+
+    #[test]
+    fn sets_alone_are_those_among_all_children() {
+        let with_secret = json!({"configuration": {"parameters": {"maxmemory": "100mb"}, "secretRef": {"name": "x"}}});
+        for (engine, version, more) in [
+            (
+                "postgresql",
+                "16",
+                json!({"configuration": {"parameters": {"work_mem": "8MB"}}}),
+            ),
+            ("mysql", "8.4", json!({"highAvailability": true})),
+            ("mongodb", "8.0", json!({"monitoring": {"enabled": true}})),
+            ("redis", "7.4", with_secret),
+            ("postgresql", "99", json!({})),
+        ] {
+            let database = Database::new("orders", spec(engine, version, &more));
+            let catalogue = Catalogue::builtin();
+            let mut children = children(&database, "shop", &catalogue);
+            if let Ok(children) = &mut children {
+                children.retain(|child| child["kind"] == "StatefulSet");
+            }
+            assert_eq!(sets(&database, "shop", &catalogue), children, "{engine}");
+        }
     }
 
     #[test]

@@ -123,6 +123,15 @@ pub fn plan_again(desired: &Desired, observed: &Observed, rendered: &mut Rendere
     planner.plan
 }
 
+/// The StatefulSet of a plan if nothing existed, without the rest of that plan.
+pub(crate) fn set_alone(desired: &Desired) -> Value {
+    let observed = Observed {
+        stamp: None,
+        children: BTreeMap::new(),
+    };
+    Part::Set.body(&Planner::new(desired, &observed, &mut Rendered::default()).cx)
+}
+
 struct Planner<'a> {
     desired: &'a Desired,
     children: &'a Children,

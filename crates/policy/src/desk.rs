@@ -61,11 +61,20 @@ pub trait Surroundings: Send + Sync {
     /// A digest of what is known of both for this namespace: while it stays, decisions do.
     fn basis(&self, namespace: &str) -> u64;
 
-    /// Is told of each decision. Must not wait.
+    /// Is told of each decision, soon after whoever asked for it. Must not wait.
     fn decided(&self, decided: &Decided);
 
     /// Is told of each question that is not asked, because too many wait.
     fn shed(&self);
+}
+
+/// What whoever asked is told. It holds no secret, whatever a rule quotes.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// The decision's id, under which it is recorded.
+    pub id: Uuid,
+    /// The decision.
+    pub decision: Decision,
 }
 
 /// A decision with what names it.
@@ -108,7 +117,12 @@ pub struct Desk {
     replica: Arc<str>,
     /// Turns of those whom no API server waits for: half of the places, so that they never turn one away.
     turns: Arc<Semaphore>,
+    /// One permit for each decision that is answered and not recorded yet.
+    recording: Arc<Semaphore>,
 }
+
+/// Decisions that are answered and not recorded yet; beyond it, answers wait.
+const RECORDING: u32 = 1_024;
 
 /// Time and randomness.
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +138,7 @@ impl Desk {
     pub fn new(guard: Guard, surroundings: Arc<dyn Surroundings>, outside: Outside, replica: &str) -> Self {
         Self {
             turns: Arc::new(Semaphore::new((guard.places() / 2).max(1))),
+            recording: Arc::new(Semaphore::new(RECORDING as usize)),
             guard,
             surroundings,
             outside,
@@ -142,7 +157,7 @@ impl Desk {
     }
 
     /// Decides; for the API server at once or not at all, for others when it is their turn. A namespace whose labels cannot be read is an error, and so a denial: it may be one of production.
-    pub async fn decide(&self, asked: Asked) -> Result<Decided, Busy> {
+    pub async fn decide(&self, asked: Asked) -> Result<Told, Busy> {
         let labels = self.surroundings.labels(&asked.namespace).await;
         let unknown = labels.as_ref().err().cloned();
         let request = Request {
@@ -177,9 +192,33 @@ impl Desk {
             },
         };
         let id = decision_id(now, (self.outside.random)());
-        let decided = Decided::of(id, now, asked.request_uid, answer, &self.replica);
-        self.surroundings.decided(&decided);
-        Ok(decided)
+        Ok(self.record(id, now, asked.request_uid, answer).await)
+    }
+
+    /// Has a decision recorded, and says what is answered. Only words can quote a secret: where there are none, nobody
+    /// waits until the question is masked.
+    async fn record(&self, id: Uuid, at: Timestamp, request_uid: Option<String>, answer: Answer) -> Told {
+        let permit = Arc::clone(&self.recording).acquire_owned().await;
+        let (surroundings, replica) = (Arc::clone(&self.surroundings), Arc::clone(&self.replica));
+        let is_silent = answer.decision.violations.is_empty() && answer.decision.warnings.is_empty();
+        let (told, masked) = if is_silent {
+            (answer.decision.clone(), Err(answer))
+        } else {
+            let decided = Decided::of(id, at, request_uid.clone(), answer, &replica);
+            (decided.answer.decision.clone(), Ok(decided))
+        };
+        tokio::spawn(async move {
+            let decided = masked.unwrap_or_else(|answer| Decided::of(id, at, request_uid, answer, &replica));
+            surroundings.decided(&decided);
+            drop(permit);
+        });
+        Told { id, decision: told }
+    }
+
+    /// Waits until all that was decided is recorded.
+    pub async fn settle(&self) {
+        // Nobody closes it.
+        drop(self.recording.acquire_many(RECORDING).await);
     }
 }
 

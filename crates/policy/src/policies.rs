@@ -28,6 +28,9 @@ use crate::request::{Operation, Planner, Request};
 
 mod load;
 
+/// The field of the input that is most of it.
+const CHILDREN: &str = "children";
+
 pub use load::LoadError;
 pub(crate) use load::{ALWAYS, ASKED, TEST, WITH_USER, engine_of, level_of};
 use load::{Entry, entries};
@@ -213,28 +216,31 @@ impl Question<'_> {
     fn input(&self, object: &Value, reads: &Reads) -> (Value, Vec<Fault>) {
         let request = self.request;
         let object = normal(object);
-        let (children, faults) = match self.planner.children(&object, &request.namespace.name) {
+        let name = &request.namespace.name;
+        let planned = if reads.has(CHILDREN) {
+            self.planner.children(&object, name)
+        } else {
+            self.planner.sets(&object, name)
+        };
+        let (children, faults) = match planned {
             Ok(children) => (children, Vec::new()),
             Err(faults) => (Vec::new(), faults),
         };
-        let levels: Vec<Value> = self
-            .place
-            .levels
-            .iter()
-            .map(|level| json!({"kind": level.kind.as_str(), "name": level.name}))
-            .collect();
+        let level = |level: &Level| json!({"kind": level.kind.as_str(), "name": level.name});
+        let norm = norm(&object, &children, &self.place, &self.policies.catalogue, self.now);
+        // Not by `json!` as a whole, which copies the values in it.
         let mut input = json!({
             "operation": request.operation,
             "dryRun": request.dry_run,
             "source": request.source,
             "namespace": request.namespace,
-            "norm": norm(&object, &children, &self.place, &self.policies.catalogue, self.now),
-            "levels": levels,
-            "settings": self.policies.levels.settings(&self.place).to_value(),
         });
+        input["norm"] = norm;
+        input["levels"] = self.place.levels.iter().map(level).collect();
+        input["settings"] = self.policies.levels.settings(&self.place).to_value();
         input["object"] = object;
-        if reads.has("children") {
-            input["children"] = Value::Array(children);
+        if reads.has(CHILDREN) {
+            input[CHILDREN] = Value::Array(children);
         }
         if let Some(user) = &request.user {
             input["user"] = json!(user);

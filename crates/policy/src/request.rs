@@ -80,6 +80,11 @@ pub struct Request {
 pub trait Planner: Sync {
     /// The children of `object` in `namespace`.
     fn children(&self, object: &Value, namespace: &str) -> Result<Vec<Value>, Vec<Fault>>;
+
+    /// At least the StatefulSets of these, or the same that is wrong: all that is needed where no rule reads `children`.
+    fn sets(&self, object: &Value, namespace: &str) -> Result<Vec<Value>, Vec<Fault>> {
+        self.children(object, namespace)
+    }
 }
 
 impl<F: Fn(&Value, &str) -> Result<Vec<Value>, Vec<Fault>> + Sync> Planner for F {

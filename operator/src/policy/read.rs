@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use api::fault::Fault;
 use engines::catalogue::Catalogue;
+use planner::fresh;
 use policy::bundle::{Bundle, Files, MAX_UNPACKED_BYTES, OpenError, archive, folder};
 use policy::exception::PolicyException;
 use policy::request::{Namespace, Operation, Planner, Request, Source, User};
@@ -117,9 +118,18 @@ impl Question {
 
 /// A planner that reads a Database as strictly as the API server.
 pub(crate) fn planner<C: Borrow<Catalogue> + Send + Sync>(catalogue: C) -> impl Planner + Send + use<C> {
-    move |object: &Value, namespace: &str| -> Result<Vec<Value>, Vec<Fault>> {
-        let database = api::strict::database(object.clone())?;
-        planner::fresh::children(&database, namespace, catalogue.borrow())
+    Strict(catalogue)
+}
+
+struct Strict<C>(C);
+
+impl<C: Borrow<Catalogue> + Sync> Planner for Strict<C> {
+    fn children(&self, object: &Value, namespace: &str) -> Result<Vec<Value>, Vec<Fault>> {
+        fresh::children(&api::strict::database(object.clone())?, namespace, self.0.borrow())
+    }
+
+    fn sets(&self, object: &Value, namespace: &str) -> Result<Vec<Value>, Vec<Fault>> {
+        fresh::sets(&api::strict::database(object.clone())?, namespace, self.0.borrow())
     }
 }
 

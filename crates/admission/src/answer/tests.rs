@@ -1,8 +1,4 @@
-use std::time::Duration;
-
-use jiff::Timestamp;
 use policy::decision::{Decision, Severity};
-use policy::request::{Namespace, Operation, Request, Source};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -20,38 +16,21 @@ fn violation(id: &str, path: &str, message: &str) -> Violation {
     }
 }
 
-fn decided(verdict: Verdict, violations: Vec<Violation>, warnings: Vec<String>) -> Decided {
+fn decided(verdict: Verdict, violations: Vec<Violation>, warnings: Vec<String>) -> Told {
     let bundle = |revision: &str| BundleRevision {
         revision: revision.to_owned(),
         digest: String::new(),
     };
-    Decided::of(
-        "0193e5a4-0000-7000-8000-000000000001".parse().expect("a uuid"),
-        Timestamp::UNIX_EPOCH,
-        Some("u-1".to_owned()),
-        policy::guard::Answer {
-            request: Request {
-                operation: Operation::Create,
-                dry_run: false,
-                source: Source::Admission,
-                user: None,
-                namespace: Namespace::default(),
-                object: Value::Null,
-                old: None,
-            },
-            decision: Decision {
-                verdict,
-                violations,
-                warnings,
-                exceptions: Vec::new(),
-                bundles: BTreeMap::from([("base".to_owned(), bundle("v42")), ("more".to_owned(), bundle("7"))]),
-            },
-            waited: Duration::ZERO,
-            evaluated: Duration::ZERO,
-            generation: 1,
+    Told {
+        id: "0193e5a4-0000-7000-8000-000000000001".parse().expect("a uuid"),
+        decision: Decision {
+            verdict,
+            violations,
+            warnings,
+            exceptions: Vec::new(),
+            bundles: BTreeMap::from([("base".to_owned(), bundle("v42")), ("more".to_owned(), bundle("7"))]),
         },
-        "replica",
-    )
+    }
 }
 
 fn json_of(answer: &Answer) -> Value {

@@ -212,7 +212,8 @@ impl Bed {
     }
 
     /// What was decided last, and how many decisions there have been.
-    fn last(&self) -> (usize, Option<Decided>) {
+    async fn last(&self) -> (usize, Option<Decided>) {
+        self.desk.settle().await;
         let decided = self.decided.0.lock().expect("nobody panics");
         (decided.len(), decided.last().cloned())
     }
@@ -338,7 +339,7 @@ async fn denials_are_readable(bed: &Bed, audit_log: &str) {
     let mut bad: Value = serde_json::from_str(&sized("bad", "9", "10Gi")).expect("JSON");
     bad["spec"]["resources"]["limits"]["memory"] = json!("7Gi");
     let said = bed.refused(&APPLY, &bad.to_string()).await;
-    let (_, last) = bed.last();
+    let (_, last) = bed.last().await;
     let last = last.expect("it is decided");
     assert_eq!(
         said,
@@ -384,7 +385,7 @@ async fn updates_are_asked_about_where_they_touch_the_spec(bed: &Bed) {
     bed.desk.guard().activate(denies("r8", "false"));
     bed.passes(&APPLY, &sized("orders", "9", "10Gi")).await;
     bed.desk.guard().activate(rules("r9", RULES));
-    let (before, _) = bed.last();
+    let (before, _) = bed.last().await;
     for metadata in [
         json!({"finalizers": ["intent.example.com/finalizer"]}),
         json!({"labels": {"intent.example.com/bucket": "7"}, "annotations": {"intent.example.com/fence": "1"}}),
@@ -398,7 +399,7 @@ async fn updates_are_asked_about_where_they_touch_the_spec(bed: &Bed) {
             .await;
         assert_eq!(said, "");
     }
-    let (after, _) = bed.last();
+    let (after, _) = bed.last().await;
     assert_eq!(
         (after, bed.webhook.count(Outcome::Passed)),
         (before, 0),
@@ -420,7 +421,7 @@ async fn updates_are_asked_about_where_they_touch_the_spec(bed: &Bed) {
         said.contains("\n- spec.resources.limits.cpu: \"10\" is more than \"4\" (sizes.cpu)\n"),
         "{said}"
     );
-    let last = bed.last().1.expect("it is decided");
+    let last = bed.last().await.1.expect("it is decided");
     assert_eq!(
         last.answer.request.old.expect("an old one")["spec"]["resources"]["requests"]["storage"],
         "20Gi"
@@ -434,9 +435,9 @@ async fn dry_runs_are_asked_about(bed: &Bed) {
         said.contains("refused by a rule:\n- spec.resources.limits.cpu"),
         "{said}"
     );
-    assert!(bed.last().1.expect("it is decided").answer.request.dry_run);
+    assert!(bed.last().await.1.expect("it is decided").answer.request.dry_run);
     bed.passes(&dry, &sized("tried", "2", "10Gi")).await;
-    let last = bed.last().1.expect("it is decided").answer;
+    let last = bed.last().await.1.expect("it is decided").answer;
     assert_eq!((last.request.dry_run, last.decision.verdict), (true, Verdict::Allow));
     let said = bed.refused(&["get", "-n", "shop", "db", "tried"], "").await;
     assert!(said.contains("NotFound"), "{said}");

@@ -21,11 +21,13 @@ use http::{Request, StatusCode};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
+use planner::fresh;
 use policy::bundle::{Bundle, Files, folder};
 use policy::desk::{Decided, Desk, Labels, Outside, Pending, Surroundings, Unknown};
 use policy::exception::PolicyException;
 use policy::guard::{Guard, SharedPlanner};
 use policy::policies::Policies;
+use policy::request::Planner;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -88,13 +90,19 @@ fn patient(bundle: &Bundle) -> Policies {
 
 /// The planner of the operator.
 pub(crate) fn planner() -> SharedPlanner {
-    let catalogue = Catalogue::builtin();
-    Arc::new(
-        move |object: &Value, namespace: &str| -> Result<Vec<Value>, Vec<Fault>> {
-            let database = api::strict::database(object.clone())?;
-            planner::fresh::children(&database, namespace, &catalogue)
-        },
-    )
+    Arc::new(Strict(Catalogue::builtin()))
+}
+
+struct Strict(Catalogue);
+
+impl Planner for Strict {
+    fn children(&self, object: &Value, namespace: &str) -> Result<Vec<Value>, Vec<Fault>> {
+        fresh::children(&api::strict::database(object.clone())?, namespace, &self.0)
+    }
+
+    fn sets(&self, object: &Value, namespace: &str) -> Result<Vec<Value>, Vec<Fault>> {
+        fresh::sets(&api::strict::database(object.clone())?, namespace, &self.0)
+    }
 }
 
 /// All namespaces are of staging; decisions are kept.

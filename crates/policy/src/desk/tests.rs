@@ -98,14 +98,15 @@ async fn a_decision_is_recorded_as_it_is_answered_and_neither_holds_a_secret() {
         labels: Some([production].into()),
         ..Around::default()
     });
-    let decided = desk(&around)
-        .decide(asked(Operation::Create))
-        .await
-        .expect("nobody else asks");
-    let decision = &decided.answer.decision;
+    let desk = desk(&around);
+    let decided = desk.decide(asked(Operation::Create)).await.expect("nobody else asks");
+    let decision = &decided.decision;
     assert_eq!(decision.verdict, Verdict::Deny);
     assert_eq!(decision.violations[0].message, "[masked] is not allowed");
-    let record = json!(decided.record.record());
+    desk.settle().await;
+    let told = around.told.lock().expect("nobody panics").clone();
+    let [told] = &told[..] else { panic!("{told:?}") };
+    let record = json!(told.record.record());
     assert!(!record.to_string().contains(SECRET) && !json!(decision).to_string().contains(SECRET));
     let expected = json!({
         "decision_id": decided.id, "timestamp": "2026-11-28T10:00:00Z", "replica": "replica-1", "source": "admission",
@@ -126,8 +127,28 @@ async fn a_decision_is_recorded_as_it_is_answered_and_neither_holds_a_secret() {
         record["masked"].as_array().is_some_and(|masked| !masked.is_empty()),
         "{record}"
     );
+    assert_eq!(told.id, decided.id);
+}
+
+#[tokio::test]
+async fn what_nothing_is_said_of_is_masked_when_it_is_recorded() {
+    let around = Arc::new(Around {
+        labels: Some(Labels::new()),
+        ..Around::default()
+    });
+    let desk = desk(&around);
+    let answered = desk.decide(asked(Operation::Create)).await.expect("nobody else asks");
+    assert_eq!(answered.decision.verdict, Verdict::Allow);
+    // On a runtime of one thread nothing else has run yet.
+    assert!(around.told.lock().expect("nobody panics").is_empty());
+    desk.settle().await;
     let told = around.told.lock().expect("nobody panics");
-    assert_eq!(told.iter().map(|told| told.id).collect::<Vec<_>>(), [decided.id]);
+    assert_eq!(told.iter().map(|told| told.id).collect::<Vec<_>>(), [answered.id]);
+    let record = json!(told[0].record.record()).to_string();
+    assert!(
+        record.contains("admin_password") && !record.contains(SECRET),
+        "{record}"
+    );
 }
 
 #[tokio::test]
@@ -135,15 +156,21 @@ async fn labels_that_cannot_be_read_deny_everything_but_an_end() {
     let around = Arc::<Around>::default();
     let desk = desk(&around);
     let decided = desk.decide(asked(Operation::Create)).await.expect("nobody else asks");
-    let decision = &decided.answer.decision;
+    let decision = &decided.decision;
     assert_eq!(
         (decision.verdict, &*decision.violations[0].id),
         (Verdict::Error, POLICY_ERROR)
     );
     let words = &decision.violations[0].message;
     assert!(words.contains("shop") && words.contains("nobody answers"), "{words}");
-    let error = decided.record.record().error.clone().expect("an error");
+    desk.settle().await;
+    let error = around.told.lock().expect("nobody panics")[0]
+        .record
+        .record()
+        .error
+        .clone();
+    let error = error.expect("an error");
     assert!(error.contains("nobody answers"), "{error}");
     let decided = desk.decide(asked(Operation::Delete)).await.expect("nobody else asks");
-    assert_eq!(decided.answer.decision.verdict, Verdict::Allow);
+    assert_eq!(decided.decision.verdict, Verdict::Allow);
 }

@@ -1,6 +1,8 @@
 use regorus::Engine;
+use regorus::unstable::BUILTINS;
 use serde_json::{Value, json};
 
+use super::calls::FUNCTIONS;
 use super::*;
 
 /// What is found in modules, each after a line with its file's name.

@@ -79,28 +79,33 @@ pub(crate) fn bodies(rule: &Rule) -> &[RuleBody] {
 
 /// What a rule gives, in its head: key, value, and what is selected in its name.
 pub(crate) fn head_parts(rule: &Rule) -> Vec<&Expr> {
-    let mut parts = Vec::new();
-    let Rule::Spec { head, bodies, .. } = rule else {
-        return parts;
+    let mut parts = head_keys(rule);
+    parts.extend(head_value(rule));
+    let values = bodies(rule).iter().filter_map(|body| body.assign.as_ref());
+    parts.extend(values.map(|assign| assign.value.as_ref()));
+    parts
+}
+
+/// The key of a set, and what is selected in the name of a rule that is no function.
+pub(crate) fn head_keys(rule: &Rule) -> Vec<&Expr> {
+    let mut keys = Vec::new();
+    let Rule::Spec { head, .. } = rule else {
+        return keys;
     };
-    let (refr, key, assign) = match head {
-        RuleHead::Compr { refr, assign, .. } => (Some(refr), None, assign.as_ref()),
-        RuleHead::Set { refr, key, .. } => (Some(refr), key.as_ref(), None),
-        RuleHead::Func { assign, .. } => (None, None, assign.as_ref()),
+    let (refr, key) = match head {
+        RuleHead::Compr { refr, .. } => (Some(refr), None),
+        RuleHead::Set { refr, key, .. } => (Some(refr), key.as_ref()),
+        RuleHead::Func { .. } => (None, None),
     };
     let mut at = refr.map(AsRef::as_ref);
     while let Some(Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. }) = at {
         if let Some(Expr::RefBrack { index, .. }) = at {
-            parts.push(index.as_ref());
+            keys.push(index.as_ref());
         }
         at = Some(refr);
     }
-    parts.extend(key.map(AsRef::as_ref));
-    let values = assign
-        .into_iter()
-        .chain(bodies.iter().filter_map(|body| body.assign.as_ref()));
-    parts.extend(values.map(|assign| assign.value.as_ref()));
-    parts
+    keys.extend(key.map(AsRef::as_ref));
+    keys
 }
 
 /// What a rule or function gives where its first body holds, if that is written.
@@ -215,7 +220,8 @@ fn walk_assign<'a>(assign: Option<&'a RuleAssign>, visit: &mut impl FnMut(Node<'
     }
 }
 
-fn walk_query<'a>(query: &'a Query, visit: &mut impl FnMut(Node<'a>) -> bool) {
+/// Walks all of a body.
+pub(crate) fn walk_query<'a>(query: &'a Query, visit: &mut impl FnMut(Node<'a>) -> bool) {
     for statement in &query.stmts {
         if !visit(Node::Statement(statement)) {
             continue;

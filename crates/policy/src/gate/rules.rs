@@ -14,6 +14,7 @@ mod clash;
 mod depth;
 mod forms;
 mod graph;
+mod growth;
 mod names;
 pub(super) mod reach;
 
@@ -68,6 +69,10 @@ pub(super) fn check(modules: &[Ref<Module>], data: &Value) -> Vec<Finding> {
         check_spread(rule, &spread, &mut findings);
     }
     findings.extend(graph::check(&known, &asks));
+    // It takes names, numbers of arguments and rows of rules for granted.
+    if findings.is_empty() {
+        findings.extend(growth::check(&known[..loaded], &of_rules));
+    }
     findings
 }
 

@@ -47,8 +47,13 @@ impl<'a> Index<'a> {
     pub(super) fn has(&self, module: &Module, name: &str) -> bool {
         let mut path = tree::package(module);
         path.push(name.to_owned());
-        let mut from = self.by_path.range(&path[..]..);
-        from.next().is_some_and(|(known, _)| known.starts_with(&path))
+        self.is_beginning(&path)
+    }
+
+    /// Whether paths of rules begin with this one.
+    fn is_beginning(&self, path: &[String]) -> bool {
+        let mut from = self.by_path.range(path..);
+        from.next().is_some_and(|(known, _)| known.starts_with(path))
     }
 
     /// The rules that a reference asks; an error if its first name stands for nothing.
@@ -115,7 +120,7 @@ impl<'a> Index<'a> {
         }
         let mut path = tree::package(rule.module);
         path.push(first.clone());
-        let exists = self.by_path.keys().any(|known| known.starts_with(&path));
+        let exists = self.is_beginning(&path);
         path.extend_from_slice(rest);
         exists.then_some(path)
     }
@@ -191,7 +196,7 @@ pub(super) fn declared(rule: &Rule) -> Vec<(String, u32)> {
     found
 }
 
-fn bind_statement(statement: &LiteralStmt, found: &mut BTreeSet<String>) {
+pub(super) fn bind_statement(statement: &LiteralStmt, found: &mut BTreeSet<String>) {
     match &statement.literal {
         Literal::SomeVars { vars, .. } => found.extend(vars.iter().map(|span| span.text().to_owned())),
         Literal::SomeIn { key, value, .. } => key.iter().chain([value]).for_each(|pattern| bind(pattern, found)),
@@ -203,6 +208,12 @@ fn bind_statement(statement: &LiteralStmt, found: &mut BTreeSet<String>) {
 }
 
 /// Variables of a pattern.
+pub(super) fn of_pattern(pattern: &Expr) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    bind(pattern, &mut found);
+    found
+}
+
 fn bind(pattern: &Expr, found: &mut BTreeSet<String>) {
     match pattern {
         Expr::Var { .. } => found.extend(tree::root(pattern).map(str::to_owned)),
@@ -213,7 +224,7 @@ fn bind(pattern: &Expr, found: &mut BTreeSet<String>) {
 }
 
 /// Variables that stand in brackets take each key.
-fn bind_selected(reference: &Expr, found: &mut BTreeSet<String>) {
+pub(super) fn bind_selected(reference: &Expr, found: &mut BTreeSet<String>) {
     match reference {
         Expr::RefDot { refr, .. } => bind_selected(refr, found),
         Expr::RefBrack { refr, index, .. } => {

@@ -330,10 +330,10 @@ fn harmful_policies_are_refused() {
         let rule = |number: usize| format!("r{number} := r{}\n", number - 1);
         format!("r0 := 1\n{}", (1..length).map(rule).collect::<String>())
     };
-    let doubling = || -> String {
+    let doubling = |guard: &str| -> String {
         let line = |number: usize| format!("s{number} := concat(\"\", [s{0}, s{0}])\n", number - 1);
         format!(
-            "{VIOLATION}\n s0 := \"0123456789abcdef\"\n{} s40 != \"\" }}",
+            "{VIOLATION}{guard}\n s0 := \"0123456789abcdef\"\n{} s40 != \"\" }}",
             (1..=40).map(line).collect::<String>()
         )
     };
@@ -363,7 +363,22 @@ fn harmful_policies_are_refused() {
             format!("{VIOLATION}; count(numbers.range(1, 1000000000)) > 1 }}"),
             "calls numbers.range",
         ),
-        ("doubling", doubling(), "takes more than"),
+        ("doubling", doubling(""), "what concat gives here may become"),
+        // No odd input has that label.
+        (
+            "doubling that nothing reaches",
+            doubling("; input.object.metadata.labels.special == \"x\""),
+            "what concat gives here may become",
+        ),
+        (
+            "many long texts",
+            format!(
+                "a := [\"1\", \"2\", \"3\", \"4\", \"5\", \"6\", \"7\", \"8\"]\n{VIOLATION}\n t := `{}`\n count([1 | some s in \
+                 [concat(\"\", [t, h, i, j, k, l]) | some h in a; some i in a; some j in a; some k in a; some l in a]; s != \"\"]) > 0 }}",
+                format!("{}\n", "x".repeat(999)).repeat(100)
+            ),
+            "takes more than",
+        ),
         (
             "a loop",
             format!(

@@ -323,20 +323,24 @@ fn tests_that_fail_are_told_with_their_place() {
     assert!(decision.to_string().contains("test_bad does not pass"), "{decision}");
 }
 
+/// Rules that ask each other in a row.
+fn row(length: usize) -> String {
+    let rule = |number: usize| format!("r{number} := r{}\n", number - 1);
+    format!("r0 := 1\n{}", (1..length).map(rule).collect::<String>())
+}
+
+/// A text that doubles forty times, behind a condition.
+fn doubling(guard: &str) -> String {
+    let line = |number: usize| format!("s{number} := concat(\"\", [s{0}, s{0}])\n", number - 1);
+    format!(
+        "{VIOLATION}{guard}\n s0 := \"0123456789abcdef\"\n{} s40 != \"\" }}",
+        (1..=40).map(line).collect::<String>()
+    )
+}
+
 /// Policies that would end, stop or fill a process, or that would allow by mistake: none is loaded, and soon.
 #[test]
 fn harmful_policies_are_refused() {
-    let row = |length: usize| -> String {
-        let rule = |number: usize| format!("r{number} := r{}\n", number - 1);
-        format!("r0 := 1\n{}", (1..length).map(rule).collect::<String>())
-    };
-    let doubling = |guard: &str| -> String {
-        let line = |number: usize| format!("s{number} := concat(\"\", [s{0}, s{0}])\n", number - 1);
-        format!(
-            "{VIOLATION}{guard}\n s0 := \"0123456789abcdef\"\n{} s40 != \"\" }}",
-            (1..=40).map(line).collect::<String>()
-        )
-    };
     for (name, rules, words) in [
         (
             "recursion of a function",
@@ -431,6 +435,10 @@ fn harmful_policies_are_refused() {
         // Two seconds on a quiet machine; the limit of CPU is one.
         assert!(took < Duration::from_secs(12), "{name} took {took:?}");
     }
+}
+
+#[test]
+fn data_over_a_rule_is_refused() {
     let folder = bundle(&format!("{VIOLATION} }}"));
     written(folder.path(), "database/data.json", "{\"odd\": {\"violations\": []}}");
     let (code, decision) = eval_text(&good().to_string(), folder.path().to_str().expect("UTF-8"), &STAGING);

@@ -41,6 +41,9 @@ const KEEP: &str = r#"violations contains {
 } if input.object.spec.deletionPolicy == "Delete"
 "#;
 
+/// What these bundles own: the rest of `database` may be another one's.
+const OWN: [&str; 3] = ["database/limits", "database/settings", "database/environment"];
+
 /// Bundles in force and their successors, in a folder.
 struct Bundles(TempDir);
 
@@ -56,15 +59,17 @@ impl Bundles {
     fn write(&self, name: &str, rules: &[&str]) {
         let folder = self.0.path().join(name).join("database");
         fs::create_dir_all(&folder).expect("a folder");
-        let manifest = json!({"revision": name, "roots": ["database"], "rego_version": 1}).to_string();
+        let manifest = json!({"revision": name, "roots": OWN, "rego_version": 1}).to_string();
         fs::write(self.0.path().join(name).join(".manifest"), manifest).expect("written");
         let rules = format!("package database.limits\nimport rego.v1\n{}", rules.concat());
         fs::write(folder.join("limits.rego"), rules).expect("written");
         let settings = json!({"settings": {"default_environment": "development"}});
         fs::write(folder.join("data.json"), settings.to_string()).expect("written");
-        let production = folder.join("environment/production");
-        fs::create_dir_all(&production).expect("a folder");
-        fs::write(production.join("data.json"), r#"{"settings": {}}"#).expect("written");
+        for environment in ["production", "development"] {
+            let level = folder.join("environment").join(environment);
+            fs::create_dir_all(&level).expect("a folder");
+            fs::write(level.join("data.json"), r#"{"settings": {}}"#).expect("written");
+        }
     }
 
     fn path(&self, name: &str) -> String {

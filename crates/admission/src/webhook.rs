@@ -14,6 +14,7 @@ use futures::StreamExt;
 use policy::decision::Verdict;
 use policy::desk::Desk;
 use policy::guard::Busy;
+use scopeguard::guard;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
@@ -127,34 +128,6 @@ enum Unread {
     Late,
 }
 
-/// A request that is being answered. One that is dropped before was not waited for.
-struct Asking<'a> {
-    webhook: &'a Webhook,
-    begun: Instant,
-    outcome: Outcome,
-}
-
-impl<'a> Asking<'a> {
-    fn begin(webhook: &'a Webhook) -> Self {
-        Self {
-            webhook,
-            begun: Instant::now(),
-            outcome: Outcome::Gone,
-        }
-    }
-
-    fn ended(mut self, outcome: Outcome) {
-        self.outcome = outcome;
-    }
-}
-
-impl Drop for Asking<'_> {
-    fn drop(&mut self) {
-        self.webhook.0.outcomes[self.outcome as usize].fetch_add(1, Relaxed);
-        self.webhook.0.hears.answered(self.outcome, self.begun.elapsed());
-    }
-}
-
 impl Webhook {
     /// Asks at `desk`.
     pub fn new(desk: Desk) -> Self {
@@ -241,6 +214,11 @@ impl Webhook {
         Ok((read.map_err(|_| Unread::Late)??, room))
     }
 
+    fn ended(&self, outcome: Outcome, after: Duration) {
+        self.0.outcomes[outcome as usize].fetch_add(1, Relaxed);
+        self.0.hears.answered(outcome, after);
+    }
+
     /// The whole body, if it has not more bytes than `most`.
     async fn read(request: Request, said: Option<usize>, most: usize) -> Result<Vec<u8>, Unread> {
         let mut body = Vec::with_capacity(said.unwrap_or_default());
@@ -257,24 +235,26 @@ impl Webhook {
 }
 
 async fn validate(State(webhook): State<Webhook>, request: Request) -> Response {
-    let asking = Asking::begin(&webhook);
-    let deadline = asking.begun + time_limit(request.uri().query());
+    let begun = Instant::now();
+    // Told when it ends; whoever drops it before did not wait.
+    let mut outcome = guard(Outcome::Gone, |outcome| webhook.ended(outcome, begun.elapsed()));
+    let deadline = begun + time_limit(request.uri().query());
     let (body, _room) = match webhook.body(request, deadline).await {
         Ok(body) => body,
         Err(Unread::TooLarge) => {
-            asking.ended(Outcome::TooLarge);
+            *outcome = Outcome::TooLarge;
             let words = format!("the body has more than {BODY_BYTES} bytes, which no Database needs\n");
             return (StatusCode::PAYLOAD_TOO_LARGE, words).into_response();
         }
         Err(Unread::Broken(error)) => {
-            asking.ended(Outcome::Odd);
+            *outcome = Outcome::Odd;
             return (StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}\n")).into_response();
         }
         Err(unread @ (Unread::NoRoom | Unread::Late)) => {
             if matches!(unread, Unread::NoRoom) {
                 webhook.0.hears.shed(Shed::Room);
             }
-            asking.ended(Outcome::Late);
+            *outcome = Outcome::Late;
             let words = "the body did not come in time, or there was no room for it\n";
             return (StatusCode::REQUEST_TIMEOUT, words).into_response();
         }
@@ -282,12 +262,12 @@ async fn validate(State(webhook): State<Webhook>, request: Request) -> Response 
     let review = match review::read(&body) {
         Ok(review) => review,
         Err(unreadable) => {
-            asking.ended(Outcome::Odd);
+            *outcome = Outcome::Odd;
             return (StatusCode::BAD_REQUEST, format!("{unreadable}\n")).into_response();
         }
     };
-    let (outcome, answer) = webhook.answer(review, deadline).await;
-    asking.ended(outcome);
+    let (told, answer) = webhook.answer(review, deadline).await;
+    *outcome = told;
     ([(header::CONTENT_TYPE, "application/json")], answer.to_json()).into_response()
 }
 

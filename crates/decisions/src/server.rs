@@ -16,6 +16,7 @@ use axum::routing::get;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use policy::log::{Filter, QueryError, Reader};
+use scopeguard::guard;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinError;
@@ -99,33 +100,6 @@ struct Service {
     requests: Semaphore,
     hears: Hears,
     limits: Limits,
-}
-
-/// A request that is being answered. One that is dropped before was not waited for.
-struct Asking<'a> {
-    service: &'a Service,
-    begun: Instant,
-    outcome: Outcome,
-}
-
-impl<'a> Asking<'a> {
-    fn begin(service: &'a Service) -> Self {
-        Self {
-            service,
-            begun: Instant::now(),
-            outcome: Outcome::Gone,
-        }
-    }
-
-    fn ended(mut self, outcome: Outcome) {
-        self.outcome = outcome;
-    }
-}
-
-impl Drop for Asking<'_> {
-    fn drop(&mut self) {
-        (self.service.hears)(self.outcome, self.begun.elapsed());
-    }
 }
 
 /// Why a question has no answer.
@@ -215,9 +189,11 @@ fn answered(code: StatusCode, body: String) -> Response {
 }
 
 async fn decisions(State(service): State<Arc<Service>>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let asking = Asking::begin(&service);
+    let begun = Instant::now();
+    // Told when it ends; whoever drops it before did not wait.
+    let mut outcome = guard(Outcome::Gone, |outcome| (service.hears)(outcome, begun.elapsed()));
     let answer = service.text(query.as_deref().unwrap_or_default(), &headers).await;
-    asking.ended(answer.as_ref().map_or_else(Refusal::outcome, |_| Outcome::Ok));
+    *outcome = answer.as_ref().map_or_else(Refusal::outcome, |_| Outcome::Ok);
     match answer {
         Ok(text) => answered(StatusCode::OK, text),
         Err(refusal) => refusal.into_response(),

@@ -1,8 +1,8 @@
 //! A deduplicating queue of keys, ordered by urgency. It knows nothing of Kubernetes.
 //!
-//! Read in this order: [`Class`] (how urgent a request is), [`Key`] (whose it is), `turns.rs` (who is next), `table.rs` (where a key
-//! is), [`State`] (the queue as a value: requests and the time in, keys out; no clock, no randomness, no thread), then [`Queue`], the
-//! thin shell that owns the clock, lets workers wait, and counts.
+//! Read in this order: [`Class`] (how urgent a request is), [`Key`] (whose it is), `turns.rs` (who is next), `table.rs`
+//! (where a key is), [`State`] (the queue as a value: requests and the time in, keys out; no clock, no randomness, no
+//! thread), then [`Queue`], the thin shell that owns the clock, lets workers wait, and counts.
 //!
 //! Promises:
 //! - One key, one worker: a key that is being worked on is not handed out a second time.

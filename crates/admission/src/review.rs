@@ -80,6 +80,7 @@ struct Named {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Request<'a> {
+    uid: String,
     operation: String,
     #[serde(borrow)]
     resource: &'a RawValue,
@@ -132,15 +133,18 @@ pub fn read(body: &[u8]) -> Result<Review, Unreadable> {
     if api_version != API_VERSION || kind != KIND {
         return Err(Unreadable::Kind { kind, api_version });
     }
-    let Named { uid } = from_object(request.get()).map_err(Unreadable::Form)?;
-    let question = from_object(request.get())
-        .map_err(|error| format!("the request cannot be read: {error}"))
-        .and_then(|request| question(&uid, request))
-        .unwrap_or_else(Question::Odd);
+    let (uid, question) = match from_object::<Request<'_>>(request.get()) {
+        Ok(request) => (request.uid.clone(), question(request)),
+        Err(error) => {
+            let Named { uid } = from_object(request.get()).map_err(Unreadable::Form)?;
+            (uid, Err(format!("the request cannot be read: {error}")))
+        }
+    };
+    let question = question.unwrap_or_else(Question::Odd);
     Ok(Review { uid, question })
 }
 
-fn question(uid: &str, request: Request<'_>) -> Result<Question, String> {
+fn question(request: Request<'_>) -> Result<Question, String> {
     let Resource { group, resource } =
         from_object(request.resource.get()).map_err(|error| format!("resource cannot be read: {error}"))?;
     if group != GROUP || resource != PLURAL {
@@ -186,7 +190,7 @@ fn question(uid: &str, request: Request<'_>) -> Result<Question, String> {
         namespace: request.namespace,
         object,
         old,
-        request_uid: Some(uid.to_owned()),
+        request_uid: Some(request.uid),
     })))
 }
 

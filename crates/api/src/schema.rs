@@ -68,7 +68,7 @@ pub(crate) enum Kind {
 /// Everything in `value` that the schema refuses, with the path of each.
 pub(crate) fn check(schema: &Value, value: &Value, path: &str) -> Vec<Finding> {
     let mut check = Check { findings: Vec::new() };
-    check.value(schema, value, path, example(schema));
+    check.value(schema, value, Path::Root(path), schema);
     check.findings
 }
 
@@ -76,8 +76,32 @@ struct Check {
     findings: Vec<Finding>,
 }
 
+/// Where a value stands. Written out only if there is something wrong with it.
+#[derive(Clone, Copy)]
+enum Path<'a> {
+    Root(&'a str),
+    Field(&'a Path<'a>, &'a str),
+    Index(&'a Path<'a>, usize),
+}
+
+impl Path<'_> {
+    fn write(self) -> String {
+        match self {
+            Self::Root(path) => path.to_owned(),
+            Self::Field(parent, name) => join(&parent.write(), name),
+            Self::Index(parent, index) => format!("{}[{index}]", parent.write()),
+        }
+    }
+}
+
+/// What to do about a value of which `described` has an example.
+fn write(described: &Value) -> String {
+    example(described).map_or_else(String::new, |example| format!("write for example {example}"))
+}
+
 impl Check {
-    fn find(&mut self, kind: Kind, path: &str, value: &str, rule: impl Into<String>, remedy: impl Into<String>) {
+    fn find(&mut self, kind: Kind, path: Path<'_>, value: &str, rule: impl Into<String>, remedy: impl Into<String>) {
+        let path = &path.write();
         // A URL with an `@` probably holds credentials; they must not be told, least of all where they are refused.
         let secret = value.contains("://") && value.contains('@') || may_be_secret(path);
         let shown = if secret && !value.is_empty() { HIDDEN } else { value };
@@ -85,12 +109,12 @@ impl Check {
         self.findings.push(Finding { fault, kind });
     }
 
-    fn value(&mut self, schema: &Value, value: &Value, path: &str, example: Option<&str>) {
-        let write = example.map_or_else(String::new, |example| format!("write for example {example}"));
+    /// `described` is what has an example: the schema of this value, or of the list or map that it is in.
+    fn value(&mut self, schema: &Value, value: &Value, path: Path<'_>, described: &Value) {
         match (schema["type"].as_str(), value) {
             (Some("object"), Value::Object(fields)) => self.object(schema, fields, path),
-            (Some("array"), Value::Array(items)) => self.array(schema, items, path, example),
-            (Some("string"), Value::String(text)) => self.text(schema, text, path, &write),
+            (Some("array"), Value::Array(items)) => self.array(schema, items, path, described),
+            (Some("string"), Value::String(text)) => self.text(schema, text, path, described),
             (Some("boolean"), Value::Bool(_)) => {}
             (Some("integer"), Value::Number(number)) if is_whole(number) => {}
             (Some("string"), Value::Bool(_) | Value::Number(_)) => {
@@ -98,37 +122,40 @@ impl Check {
                 self.wrong_type(path, value, "text", remedy);
             }
             (Some("boolean"), _) => self.wrong_type(path, value, "true or false", "write true or false".to_owned()),
-            (Some(wanted), _) => self.wrong_type(path, value, name_of_type(wanted), write),
-            (None, _) => self.int_or_string(schema, value, path, write),
+            (Some(wanted), _) => self.wrong_type(path, value, name_of_type(wanted), write(described)),
+            (None, _) => self.int_or_string(schema, value, path, described),
         }
     }
 
-    fn wrong_type(&mut self, path: &str, value: &Value, wanted: &str, remedy: String) {
+    fn wrong_type(&mut self, path: Path<'_>, value: &Value, wanted: &str, remedy: String) {
         let rule = format!("must be of type {wanted}, but is {}", name_of(value));
         self.find(Kind::Undecodable, path, &shown(value), rule, remedy);
     }
 
-    fn int_or_string(&mut self, schema: &Value, value: &Value, path: &str, write: String) {
+    fn int_or_string(&mut self, schema: &Value, value: &Value, path: Path<'_>, described: &Value) {
         if schema["x-kubernetes-preserve-unknown-fields"] == true {
             return;
         }
         let understood = schema["x-kubernetes-int-or-string"] == true;
-        assert!(understood, "{path}: the schema says nothing that is understood here");
+        assert!(
+            understood,
+            "{}: the schema says nothing that is understood here",
+            path.write()
+        );
         match value {
-            Value::String(text) => self.text(schema, text, path, &write),
+            Value::String(text) => self.text(schema, text, path, described),
             Value::Number(number) if is_whole(number) => {}
             Value::Number(_) => {
                 let rule = "must be of type text or whole number, but has a fraction";
                 self.find(Kind::Refused, path, &shown(value), rule, "put it in quotes");
             }
             Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
-                self.wrong_type(path, value, "text or whole number", write);
+                self.wrong_type(path, value, "text or whole number", write(described));
             }
         }
     }
 
-    fn object(&mut self, schema: &Value, fields: &Map<String, Value>, path: &str) {
-        let known: Vec<&str> = properties(schema).map(|(name, _)| name.as_str()).collect();
+    fn object(&mut self, schema: &Value, fields: &Map<String, Value>, path: Path<'_>) {
         let required = schema["required"].as_array().into_iter().flatten();
         for name in required
             .filter_map(Value::as_str)
@@ -138,36 +165,37 @@ impl Check {
             let remedy = example.map_or("write it".to_owned(), |example| {
                 format!("write it, for example {example}")
             });
-            self.find(Kind::Undecodable, &join(path, name), "", "is required", remedy);
+            self.find(Kind::Undecodable, Path::Field(&path, name), "", "is required", remedy);
         }
         self.count(schema, "maxProperties", fields.len(), path);
         for (name, value) in fields {
-            let path = join(path, name);
+            let path = Path::Field(&path, name);
             if let Some(property) = schema["properties"].get(name) {
-                self.value(property, value, &path, example(property));
+                self.value(property, value, path, property);
             } else if let Some(within) = schema.get("additionalProperties") {
-                self.value(within, value, &path, example(schema));
+                self.value(within, value, path, schema);
             } else {
+                let known: Vec<&str> = properties(schema).map(|(name, _)| name.as_str()).collect();
                 let remedy = match nearest(name, &known) {
                     Some(near) => format!("write {near}, or remove it"),
                     None => format!("remove it; known here: {}", known.join(", ")),
                 };
                 // Its value is not told: nobody knows what it was meant to be, and it is not needed to mend this.
-                self.find(Kind::Refused, &path, "", "is not a field of this resource", remedy);
+                self.find(Kind::Refused, path, "", "is not a field of this resource", remedy);
             }
         }
     }
 
-    fn array(&mut self, schema: &Value, items: &[Value], path: &str, example: Option<&str>) {
+    fn array(&mut self, schema: &Value, items: &[Value], path: Path<'_>, described: &Value) {
         self.count(schema, "maxItems", items.len(), path);
         let mut seen = BTreeSet::new();
         for (index, item) in items.iter().enumerate() {
-            let path = format!("{path}[{index}]");
-            self.value(&schema["items"], item, &path, example);
+            let path = Path::Index(&path, index);
+            self.value(&schema["items"], item, path, described);
             if schema["x-kubernetes-list-type"] == "set" && !seen.insert(item.to_string()) {
                 self.find(
                     Kind::Refused,
-                    &path,
+                    path,
                     &shown(item),
                     "must be there once only",
                     "remove the second",
@@ -176,24 +204,24 @@ impl Check {
         }
     }
 
-    fn count(&mut self, schema: &Value, keyword: &str, count: usize, path: &str) {
+    fn count(&mut self, schema: &Value, keyword: &str, count: usize, path: Path<'_>) {
         if let Some(max) = bound(schema, keyword).filter(|max| count > *max) {
             let rule = format!("must have at most {max} entries, but has {count}");
             self.find(Kind::Refused, path, "", rule, "remove some");
         }
     }
 
-    fn text(&mut self, schema: &Value, text: &str, path: &str, write: &str) {
+    fn text(&mut self, schema: &Value, text: &str, path: Path<'_>, described: &Value) {
         let length = text.chars().count();
         if let Some(min) = bound(schema, "minLength").filter(|min| length < *min) {
             let rule = format!(
                 "must have at least {min} {}",
                 if min == 1 { "character" } else { "characters" }
             );
-            self.find(Kind::Refused, path, text, rule, write);
+            self.find(Kind::Refused, path, text, rule, write(described));
         } else if let Some(max) = bound(schema, "maxLength").filter(|max| length > *max) {
             let rule = format!("must have at most {max} characters, but has {length}");
-            self.find(Kind::Refused, path, text, rule, write);
+            self.find(Kind::Refused, path, text, rule, write(described));
         } else if let Some(choices) = schema["enum"].as_array() {
             let choices: Vec<&str> = choices.iter().filter_map(Value::as_str).collect();
             if !choices.contains(&text) {
@@ -206,7 +234,7 @@ impl Check {
             .as_str()
             .filter(|it| !regex(it).is_match(text.as_bytes()))
         {
-            self.find(Kind::Pattern, path, text, format!("must match {pattern}"), write);
+            self.find(Kind::Pattern, path, text, format!("must match {pattern}"), write(described));
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::sync::LazyLock;
 
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use crate::database::Database;
@@ -62,18 +63,23 @@ pub fn parse_database(yaml: &str) -> Result<Vec<Database>, Vec<Fault>> {
 
 /// The Database that this object is, or everything that is wrong with it.
 pub fn database(mut object: Value) -> Result<Database, Vec<Fault>> {
+    fill_in(&mut object);
+    filled(&object)
+}
+
+/// The Database that this object is, which [`fill_in`] has filled in, or everything that is wrong with it.
+pub fn filled(object: &Value) -> Result<Database, Vec<Fault>> {
     if !object.is_object() {
         let rule = "must be a Database, but is not a map of fields";
         return Err(vec![Fault::new("manifest", "", rule, "write a Database")]);
     }
-    fill_in(&mut object);
-    let findings = schema::check(&MANIFEST, &object, "");
+    let findings = schema::check(&MANIFEST, object, "");
     if findings.iter().any(|finding| finding.kind == Kind::Undecodable) {
         let mut faults: Vec<Fault> = findings.into_iter().map(|finding| finding.fault).collect();
         faults.extend(object["metadata"]["name"].as_str().into_iter().flat_map(rules::name));
         return Err(faults);
     }
-    match serde_json::from_value::<Database>(object) {
+    match Database::deserialize(object) {
         Ok(database) => {
             let faults = rules::with_rules(findings, &database, None);
             if faults.is_empty() { Ok(database) } else { Err(faults) }
@@ -93,7 +99,6 @@ pub fn database(mut object: Value) -> Result<Database, Vec<Fault>> {
     }
 }
 
-/// The schema of a whole manifest: the Database's, with what the API server adds for every resource.
 /// Drops the status and explicit nulls and fills in defaults, as the API server does; whatever else there is stays.
 pub fn fill_in(object: &mut Value) {
     if let Some(fields) = object.as_object_mut() {
@@ -103,6 +108,7 @@ pub fn fill_in(object: &mut Value) {
     schema::fill_defaults(&MANIFEST, object);
 }
 
+/// The schema of a whole manifest: the Database's, with what the API server adds for every resource.
 static MANIFEST: LazyLock<Value> = LazyLock::new(|| {
     let mut schema = crd::database_schema().clone();
     schema["required"] = json!(["apiVersion", "kind", "metadata", "spec"]);

@@ -87,8 +87,8 @@ impl Guard {
     }
 
     /// Puts policies in force, for every question that a thread takes from now on.
-    pub fn activate(&self, policies: Policies) {
-        let policies = Arc::new(policies);
+    pub fn activate(&self, policies: impl Into<Arc<Policies>>) {
+        let policies = policies.into();
         let mut active = self.active.write().unwrap_or_else(PoisonError::into_inner);
         active.policies = Some(policies);
         active.generation += 1;

@@ -4,9 +4,10 @@
 //! denied, so it is not even compiled in. What a policy could do to the process is kept out by [`crate::gate`] before
 //! anything gets here; here the time is bounded, and whatever goes wrong is a refusal.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::fault::Fault;
@@ -23,16 +24,22 @@ use crate::exception::{self, PolicyException};
 use crate::levels::{Kind, Level, Levels, Place};
 use crate::norm::norm;
 use crate::reads::Reads;
-use crate::rego::{self, rego};
+use crate::rego::{self, rego, with};
 use crate::request::{Operation, Planner, Request};
 
+mod interpreters;
 mod load;
 
 /// The field of the input that is most of it.
 const CHILDREN: &str = "children";
+/// The field of the input that is the same for many Databases.
+const SETTINGS: &str = "settings";
+/// Settings that are kept. Whoever may label namespaces can make any number of levels.
+const SETTINGS_KEPT: usize = 1_024;
 
 pub use load::LoadError;
 pub(crate) use load::{ALWAYS, ASKED, TEST, WITH_USER, engine_of, level_of};
+use interpreters::Interpreters;
 use load::{Entry, entries};
 
 /// Longest that the rules of one decision may take, where an API server waits for it.
@@ -41,10 +48,11 @@ pub const TIME_LIMIT: Duration = Duration::from_millis(50);
 const LOOK_EVERY: NonZeroU32 = NonZeroU32::new(16).unwrap();
 
 /// Policies that are loaded and can be asked, from any thread.
-#[derive(Clone)]
 pub struct Policies {
-    engine: Engine,
+    interpreters: Interpreters,
     levels: Levels,
+    /// What holds where these levels do, as the interpreter holds it.
+    settings: Mutex<HashMap<Vec<Level>, Rego>>,
     entries: Vec<Entry>,
     reads: Reads,
     revisions: BTreeMap<String, BundleRevision>,
@@ -85,8 +93,9 @@ impl Policies {
         };
         Ok(Self {
             reads: Reads::of(&mut engine),
-            engine,
+            interpreters: Interpreters::new(engine),
             levels,
+            settings: Mutex::default(),
             entries,
             revisions: bundles
                 .iter()
@@ -166,33 +175,36 @@ impl Policies {
             place: self.levels.place(&request.namespace),
             now,
         };
-        question.input(&request.object, &Reads::All).0
+        let (mut input, _) = question.input(&request.object, &Reads::All);
+        input[SETTINGS] = self.levels.settings(&question.place).to_value();
+        input
+    }
+
+    /// The settings that hold at a place. Places differ by their names mostly, and seldom by their levels.
+    fn settings(&self, place: &Place) -> Rego {
+        let mut known = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(settings) = known.get(&place.levels) {
+            return settings.clone();
+        }
+        if known.len() == SETTINGS_KEPT {
+            known.clear();
+        }
+        let settings = rego(&self.levels.settings(place).to_value());
+        known.insert(place.levels.clone(), settings.clone());
+        settings
     }
 
     /// What all rules of the global level say to an input, both as JSON: evaluation alone, to compare it with other engines.
     pub fn answer(&self, input: &str) -> Result<String, String> {
         let input = rego::parse(input, |field| self.reads.has(field)).map_err(|error| error.to_string())?;
-        let mut engine = self.engine.clone();
-        engine.set_input(input);
-        let mut answers = Vec::new();
-        for entry in self
-            .entries
-            .iter()
-            .filter(|entry| entry.level.kind == Kind::Global && !entry.needs_user)
-        {
-            engine.set_execution_timer_config(ExecutionTimerConfig {
-                limit: self.time_limit,
-                check_interval: LOOK_EVERY,
-            });
-            let said = engine
-                .eval_rule(entry.path.clone())
-                .map_err(|error| error.to_string())?;
-            answers.push(said);
-        }
-        match &answers[..] {
-            [answer] => answer.to_json_str().map_err(|error| error.to_string()),
-            _ => Err("there is no rule of the global level".to_owned()),
-        }
+        let is_asked = |entry: &&Entry| entry.level.kind == Kind::Global && !entry.needs_user;
+        let entry = self.entries.iter().find(is_asked);
+        let entry = entry.ok_or_else(|| "there is no rule of the global level".to_owned())?;
+        let said = self.interpreters.ask(input, |engine| {
+            limit_time(engine, self.time_limit);
+            engine.eval_rule(entry.path.clone()).map_err(|error| error.to_string())
+        })?;
+        said.to_json_str().map_err(|error| error.to_string())
     }
 
     /// Paths of the rules that are asked, `data.database.security.violations`.
@@ -211,8 +223,8 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// What rules see if the Database were `object`, as far as they can read it, and what the operator itself would refuse
-    /// of it.
+    /// What rules see if the Database were `object`, as far as they can read it, but for the settings; and what the operator
+    /// itself would refuse of it.
     fn input(&self, object: &Value, reads: &Reads) -> (Value, Vec<Fault>) {
         let request = self.request;
         let object = normal(object);
@@ -237,18 +249,18 @@ impl Question<'_> {
         });
         input["norm"] = norm;
         input["levels"] = self.place.levels.iter().map(level).collect();
-        input["settings"] = self.policies.levels.settings(&self.place).to_value();
-        input["object"] = object;
         if reads.has(CHILDREN) {
             input[CHILDREN] = Value::Array(children);
         }
         if let Some(user) = &request.user {
             input["user"] = json!(user);
         }
-        if let Some(old) = &request.old {
+        api::strict::prune_nulls(&mut input);
+        // They have none.
+        input["object"] = object;
+        if let Some(old) = request.old.as_ref().filter(|_| reads.has("old")) {
             input["old"] = normal(old);
         }
-        api::strict::prune_nulls(&mut input);
         (input, faults)
     }
 
@@ -278,27 +290,21 @@ impl Question<'_> {
         let holds = |entry: &&Entry| {
             self.place.levels.contains(&entry.level) && (!entry.needs_user || self.request.user.is_some())
         };
-        let entries: Vec<&Entry> = self.policies.entries.iter().filter(holds).collect();
-        let mut engine = self.policies.engine.clone();
-        engine.set_input(rego(&input));
         let begun = Instant::now();
-        for entry in entries {
-            engine.set_execution_timer_config(ExecutionTimerConfig {
-                limit: self.policies.time_limit.saturating_sub(begun.elapsed()),
-                check_interval: LOOK_EVERY,
-            });
-            let said = engine.eval_rule(entry.path.clone()).map_err(|error| {
-                format!(
-                    "policies of level {} cannot be asked: {}",
-                    entry.level,
-                    error.to_string().trim()
-                )
-            })?;
-            for rule in &entry.rules {
-                violations.extend(read(rule, &entry.level, &said[rule.as_str()])?);
+        let settings = self.policies.settings(&self.place);
+        self.policies.interpreters.ask(with(&input, SETTINGS, settings), |engine| {
+            for entry in self.policies.entries.iter().filter(holds) {
+                limit_time(engine, self.policies.time_limit.saturating_sub(begun.elapsed()));
+                let said = engine.eval_rule(entry.path.clone()).map_err(|error| {
+                    let why = error.to_string();
+                    format!("policies of level {} cannot be asked: {}", entry.level, why.trim())
+                })?;
+                for rule in &entry.rules {
+                    violations.extend(read(rule, &entry.level, &said[rule.as_str()])?);
+                }
             }
-        }
-        Ok(violations)
+            Ok(violations)
+        })
     }
 
     /// Lets an update pass that does not touch what rules judge, or worsens nothing: who must mend ten things may begin with
@@ -333,6 +339,13 @@ impl Question<'_> {
             }
         }
     }
+}
+
+fn limit_time(engine: &mut Engine, limit: Duration) {
+    engine.set_execution_timer_config(ExecutionTimerConfig {
+        limit,
+        check_interval: LOOK_EVERY,
+    });
 }
 
 /// Whether a finding is no worse than one that spoke against the Database as it was.

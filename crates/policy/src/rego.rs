@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use regorus::Value as Rego;
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// The same value. The interpreter's own way goes through a deserializer and takes twice as long.
 pub(crate) fn rego(json: &Value) -> Rego {
@@ -13,12 +13,7 @@ pub(crate) fn rego(json: &Value) -> Rego {
         Value::Bool(truth) => Rego::from(*truth),
         Value::String(text) => Rego::from(text.as_str()),
         Value::Array(items) => Rego::from(items.iter().map(rego).collect::<Vec<_>>()),
-        Value::Object(fields) => {
-            let pairs = fields
-                .iter()
-                .map(|(key, value)| (Rego::from(key.as_str()), rego(value)));
-            Rego::from(pairs.collect::<BTreeMap<_, _>>())
-        }
+        Value::Object(fields) => Rego::from(pairs(fields).collect::<BTreeMap<_, _>>()),
         // What is more than 64 bits is binary, there as here.
         Value::Number(number) => match (number.as_u64(), number.as_i64()) {
             (Some(whole), _) => Rego::from(whole),
@@ -26,6 +21,19 @@ pub(crate) fn rego(json: &Value) -> Rego {
             (None, None) => number.as_f64().map_or(Rego::Undefined, Rego::from),
         },
     }
+}
+
+/// An object with one field more.
+pub(crate) fn with(object: &Value, field: &str, value: Rego) -> Rego {
+    let fields = object.as_object().into_iter().flat_map(pairs);
+    let more = (Rego::from(field), value);
+    Rego::from(fields.chain([more]).collect::<BTreeMap<_, _>>())
+}
+
+fn pairs(fields: &Map<String, Value>) -> impl Iterator<Item = (Rego, Rego)> {
+    fields
+        .iter()
+        .map(|(key, value)| (Rego::from(key.as_str()), rego(value)))
 }
 
 /// Reads a JSON object, of its fields those that are wanted.

@@ -125,11 +125,11 @@ struct Strict<C>(C);
 
 impl<C: Borrow<Catalogue> + Sync> Planner for Strict<C> {
     fn children(&self, object: &Value, namespace: &str) -> Result<Vec<Value>, Vec<Fault>> {
-        fresh::children(&api::strict::database(object.clone())?, namespace, self.0.borrow())
+        fresh::children(&api::strict::filled(object)?, namespace, self.0.borrow())
     }
 
     fn sets(&self, object: &Value, namespace: &str) -> Result<Vec<Value>, Vec<Fault>> {
-        fresh::sets(&api::strict::database(object.clone())?, namespace, self.0.borrow())
+        fresh::sets(&api::strict::filled(object)?, namespace, self.0.borrow())
     }
 }
 

@@ -97,11 +97,11 @@ struct Strict(Catalogue);
 
 impl Planner for Strict {
     fn children(&self, object: &Value, namespace: &str) -> Result<Vec<Value>, Vec<Fault>> {
-        fresh::children(&api::strict::database(object.clone())?, namespace, &self.0)
+        fresh::children(&api::strict::filled(object)?, namespace, &self.0)
     }
 
     fn sets(&self, object: &Value, namespace: &str) -> Result<Vec<Value>, Vec<Fault>> {
-        fresh::sets(&api::strict::database(object.clone())?, namespace, &self.0)
+        fresh::sets(&api::strict::filled(object)?, namespace, &self.0)
     }
 }
 

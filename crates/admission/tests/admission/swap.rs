@@ -25,11 +25,11 @@ async fn an_answer_is_of_the_revision_that_it_names() {
     let done = Arc::new(AtomicBool::new(false));
     let swaps = {
         let done = Arc::clone(&done);
-        let both = [denies("allowing", "input.none"), denies("denying", "input.object")];
+        let both = [denies("allowing", "input.none"), denies("denying", "input.object")].map(Arc::new);
         thread::spawn(move || {
             let mut swaps = 0;
             while !done.load(Relaxed) {
-                guard.activate(both[swaps % 2].clone());
+                guard.activate(Arc::clone(&both[swaps % 2]));
                 swaps += 1;
             }
             swaps

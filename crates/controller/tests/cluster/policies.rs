@@ -99,7 +99,7 @@ impl Drop for Asking {
 fn asking(bed: &Bed) -> Asking {
     let of_tests = Arc::new(Catalogue::from_yaml(catalogue()).expect("a catalogue"));
     let planner: SharedPlanner = Arc::new(move |object: &Value, namespace: &str| {
-        let database = api::strict::database(object.clone())?;
+        let database = api::strict::filled(object)?;
         planner::fresh::children(&database, namespace, &of_tests)
     });
     let guard = Guard::start(NonZeroUsize::MIN, &planner).expect("a thread");

@@ -148,8 +148,8 @@ async fn what_panics_is_an_error_and_the_thread_goes_on() {
 async fn each_answer_is_of_the_policies_that_it_names() {
     let planner: SharedPlanner = Arc::new(no_children);
     let guard = Guard::start(NonZeroUsize::new(4).expect("it is not 0"), &planner).expect("threads");
-    let versions = [policies("a"), policies("b")];
-    guard.activate(versions[0].clone());
+    let versions = ["a", "b"].map(|revision| Arc::new(policies(revision)));
+    guard.activate(Arc::clone(&versions[0]));
     let mut asked = JoinSet::new();
     for _ in 0..100 {
         let guard = guard.clone();
@@ -168,7 +168,7 @@ async fn each_answer_is_of_the_policies_that_it_names() {
         let guard = guard.clone();
         tokio::spawn(async move {
             for next in versions.iter().cycle().skip(1) {
-                guard.activate(next.clone());
+                guard.activate(Arc::clone(next));
                 tokio::task::yield_now().await;
             }
         })

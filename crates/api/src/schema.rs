@@ -234,7 +234,13 @@ impl Check {
             .as_str()
             .filter(|it| !regex(it).is_match(text.as_bytes()))
         {
-            self.find(Kind::Pattern, path, text, format!("must match {pattern}"), write(described));
+            self.find(
+                Kind::Pattern,
+                path,
+                text,
+                format!("must match {pattern}"),
+                write(described),
+            );
         }
     }
 }

@@ -44,6 +44,7 @@ pub mod dereference;
 pub mod gate;
 pub mod holdings;
 pub mod isolation;
+mod listing;
 pub mod live;
 mod meet;
 mod objects;

@@ -5,6 +5,7 @@
 //! objects that users asked us to watch. Each watch is re-listed by `kube-runtime` when it breaks. Nothing is decided
 //! before every watch has delivered its first list: until then, "not found" would mean nothing.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -23,7 +24,8 @@ use tokio::task::JoinSet;
 use workqueue::{Class, Queue};
 
 use crate::arrivals::{Arrival, Arrivals};
-use crate::objects::{current, objects};
+use crate::listing::listing;
+use crate::objects::objects;
 use crate::seen::{STORE, SeenChild, SeenDatabase};
 use crate::store::{Key, Part, Store};
 use crate::strays::Strays;
@@ -133,7 +135,7 @@ impl Source {
             namespaces.iter().cloned().map(Some).collect()
         };
         Self {
-            client: current(client),
+            client: listing(client),
             scopes,
             sink,
         }
@@ -173,7 +175,12 @@ impl Source {
         selector: &str,
         buckets: &Arc<BTreeSet<Bucket>>,
     ) {
-        let events = objects::<SeenChild<K>>(&self.client, scope, selector);
+        let selector = match SeenChild::<K>::KIND {
+            // Those of StatefulSets carry the labels of their templates; with each there would come a whole template.
+            Kind::ControllerRevision => Cow::Owned(format!("{selector},!{REVISION_OF_TEMPLATE}")),
+            _ => Cow::Borrowed(selector),
+        };
+        let events = objects::<SeenChild<K>>(&self.client, scope, &selector);
         let of = Arc::clone(buckets);
         opening.spawn(scope, |common| Box::pin(watch_children(events, common, of)));
     }
@@ -194,6 +201,9 @@ impl Source {
         opening.opened()
     }
 }
+
+/// Label that the controller of StatefulSets gives to the ControllerRevisions that it makes of their templates.
+const REVISION_OF_TEMPLATE: &str = "controller.kubernetes.io/hash";
 
 /// Selects the objects of these buckets.
 fn selector(buckets: &BTreeSet<Bucket>) -> String {

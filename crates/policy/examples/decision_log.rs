@@ -1,6 +1,6 @@
 //! Prints what the log costs: masking, `record`, sustained throughput, size, and every filter at the end, with the plan.
 //!
-//! `cargo run --release --example figures -- [RECORDS] [FOLDER]`: 1,000,000 records in a temporary folder if not given.
+//! `cargo run --release -p policy --example decision_log -- [RECORDS] [FOLDER]`: 1,000,000 records in a temporary folder if not given.
 
 use std::collections::BTreeMap;
 use std::error::Error;

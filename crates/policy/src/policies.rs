@@ -37,9 +37,9 @@ const SETTINGS: &str = "settings";
 /// Settings that are kept. Whoever may label namespaces can make any number of levels.
 const SETTINGS_KEPT: usize = 1_024;
 
+use interpreters::Interpreters;
 pub use load::LoadError;
 pub(crate) use load::{ALWAYS, ASKED, TEST, WITH_USER, engine_of, level_of};
-use interpreters::Interpreters;
 use load::{Entry, entries};
 
 /// Longest that the rules of one decision may take, where an API server waits for it.
@@ -292,19 +292,21 @@ impl Question<'_> {
         };
         let begun = Instant::now();
         let settings = self.policies.settings(&self.place);
-        self.policies.interpreters.ask(with(&input, SETTINGS, settings), |engine| {
-            for entry in self.policies.entries.iter().filter(holds) {
-                limit_time(engine, self.policies.time_limit.saturating_sub(begun.elapsed()));
-                let said = engine.eval_rule(entry.path.clone()).map_err(|error| {
-                    let why = error.to_string();
-                    format!("policies of level {} cannot be asked: {}", entry.level, why.trim())
-                })?;
-                for rule in &entry.rules {
-                    violations.extend(read(rule, &entry.level, &said[rule.as_str()])?);
+        self.policies
+            .interpreters
+            .ask(with(&input, SETTINGS, settings), |engine| {
+                for entry in self.policies.entries.iter().filter(holds) {
+                    limit_time(engine, self.policies.time_limit.saturating_sub(begun.elapsed()));
+                    let said = engine.eval_rule(entry.path.clone()).map_err(|error| {
+                        let why = error.to_string();
+                        format!("policies of level {} cannot be asked: {}", entry.level, why.trim())
+                    })?;
+                    for rule in &entry.rules {
+                        violations.extend(read(rule, &entry.level, &said[rule.as_str()])?);
+                    }
                 }
-            }
-            Ok(violations)
-        })
+                Ok(violations)
+            })
     }
 
     /// Lets an update pass that does not touch what rules judge, or worsens nothing: who must mend ten things may begin with

@@ -20,11 +20,7 @@ impl Interpreters {
 
     /// Asks one about `input`. It is kept if nothing goes wrong: what else a rule leaves behind that was broken off is not
     /// known.
-    pub(super) fn ask<T>(
-        &self,
-        input: Rego,
-        ask: impl FnOnce(&mut Engine) -> Result<T, String>,
-    ) -> Result<T, String> {
+    pub(super) fn ask<T>(&self, input: Rego, ask: impl FnOnce(&mut Engine) -> Result<T, String>) -> Result<T, String> {
         let spare = self.spare().pop();
         let mut engine = spare.unwrap_or_else(|| self.prepared.clone());
         engine.set_input(input);

@@ -30,6 +30,15 @@ enum Within {
     Item,
 }
 
+/// What a list says beside its objects.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Envelope {
+    /// As of which version it is.
+    pub(super) version: String,
+    /// Asks for what is left of it.
+    pub(super) token: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct List {
     metadata: Metadata,
@@ -39,7 +48,6 @@ struct List {
 #[serde(rename_all = "camelCase")]
 struct Metadata {
     resource_version: String,
-    /// Asks for what is left.
     #[serde(default, rename = "continue")]
     token: String,
 }
@@ -129,16 +137,16 @@ impl Items {
         events.extend_from_slice(b"}\n");
     }
 
-    /// The list has ended: as of which version it is.
-    pub(super) fn end(self) -> io::Result<String> {
+    /// The list, or this page of it, has ended.
+    pub(super) fn end(self) -> io::Result<Envelope> {
         let List { metadata } = serde_json::from_slice(&self.envelope)?;
         if metadata.resource_version.is_empty() {
             return Err(malformed("it has no version"));
         }
-        if !metadata.token.is_empty() {
-            return Err(malformed("it is a part, though all was asked for"));
-        }
-        Ok(metadata.resource_version)
+        Ok(Envelope {
+            version: metadata.resource_version,
+            token: Some(metadata.token).filter(|token| !token.is_empty()),
+        })
     }
 }
 
@@ -164,7 +172,7 @@ mod tests {
     use super::*;
 
     /// What comes of a list that comes in parts of these sizes, in turn.
-    fn read(list: &str, sizes: &[usize]) -> io::Result<(Vec<Value>, String)> {
+    fn read(list: &str, sizes: &[usize]) -> io::Result<(Vec<Value>, Envelope)> {
         let (mut items, mut events) = (Items::default(), Vec::new());
         let mut rest = list.as_bytes();
         for size in sizes.iter().cycle() {
@@ -188,21 +196,24 @@ mod tests {
     fn objects_are_found_wherever_they_stand() {
         let first = json!({"metadata": {"name": "a\"]}\\", "items": [[{}], "x"]}, "data": {"{": "[\u{e9}"}});
         let whole = json!({"kind": "L", "items": [first, {}], "metadata": {"resourceVersion": "7", "continue": ""}});
-        let end = || "7".to_owned();
+        let end = |token: Option<&str>| Envelope {
+            version: "7".to_owned(),
+            token: token.map(str::to_owned),
+        };
         for list in [
             whole.to_string(),
             serde_json::to_string_pretty(&whole).expect("it is JSON"),
         ] {
             for size in [1, 2, 7, 10_000] {
-                let (objects, version) = read(&list, &[size]).expect("it is a list");
+                let (objects, envelope) = read(&list, &[size]).expect("it is a list");
                 assert_eq!(json!(objects), whole["items"], "{size}");
-                assert_eq!(version, end());
+                assert_eq!(envelope, end(None));
             }
         }
-        let none = r#"{"items":null,"metadata":{"resourceVersion":"7","continue":""}}"#;
-        assert_eq!(read(none, &[3]).expect("it is a list"), (vec![], end()));
+        let none = r#"{"items":null,"metadata":{"resourceVersion":"7","continue":"more"}}"#;
+        assert_eq!(read(none, &[3]).expect("it is a list"), (vec![], end(Some("more"))));
         let other = r#"{"x\"items":[{}],"items" : [ ],"metadata":{"resourceVersion":"7","y":{"items":[{}]}}}"#;
-        assert_eq!(read(other, &[3]).expect("it is a list"), (vec![], end()));
+        assert_eq!(read(other, &[3]).expect("it is a list"), (vec![], end(None)));
     }
 
     #[test]
@@ -216,7 +227,6 @@ mod tests {
             r#"{"items":[1],"metadata":{"resourceVersion":"7"}}"#,
             r#"{"items":[[]],"metadata":{"resourceVersion":"7"}}"#,
             r#"{"items":[{}],"metadata":{"resourceVersion":""}}"#,
-            r#"{"items":[{}],"metadata":{"resourceVersion":"7","continue":"more"}}"#,
             // Broken off.
             r#"{"metadata":{"resourceVersion":"7"},"items":["#,
             r#"{"metadata":{"resourceVersion":"7"},"items":[{"a":"#,
@@ -251,9 +261,9 @@ mod tests {
         ) {
             let list = json!({"a": more, "items": objects, "metadata": {"resourceVersion": "7", "z": more}});
             let text = if pretty { serde_json::to_string_pretty(&list) } else { serde_json::to_string(&list) };
-            let (found, version) = read(&text.expect("it is JSON"), &sizes).expect("it is a list");
+            let (found, envelope) = read(&text.expect("it is JSON"), &sizes).expect("it is a list");
             prop_assert_eq!(json!(found), list["items"].clone());
-            prop_assert_eq!(version, "7");
+            prop_assert_eq!(envelope.version, "7");
         }
     }
 }

@@ -26,12 +26,12 @@ fn server(answers: Vec<(u16, Value)>, asked: &Arc<Mutex<Vec<String>>>) -> Client
     listing(Client::new(service_fn(answer), "x"))
 }
 
-fn list_of(names: &[&str]) -> (u16, Value) {
+fn page_of(names: &[&str], token: &str) -> (u16, Value) {
     let version = |number: usize| (number + 2).to_string();
     let item = |(number, name): (usize, &&str)| json!({"metadata": {"name": name, "namespace": "x", "resourceVersion": version(number)}});
     let items: Vec<Value> = names.iter().enumerate().map(item).collect();
     let list = json!({"kind": "ConfigMapList", "apiVersion": "v1", "items": items,
-        "metadata": {"resourceVersion": "70"}});
+        "metadata": {"resourceVersion": "70", "continue": token}});
     (200, list)
 }
 
@@ -60,27 +60,28 @@ async fn listed(answers: Vec<(u16, Value)>) -> (Vec<String>, Vec<String>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_is_asked_for_in_place_of_a_watch_and_up_to_date() {
-    let (seen, asked) = listed(vec![list_of(&["one", "two"])]).await;
-    assert_eq!(seen, ["begin", "one", "two"]);
-    assert_eq!(asked, ["labelSelector=a%3Db"]);
+async fn a_list_is_read_page_by_page_and_up_to_date() {
+    let (seen, asked) = listed(vec![page_of(&["one", "two"], "t&1"), page_of(&["three"], "")]).await;
+    assert_eq!(seen, ["begin", "one", "two", "three"]);
+    let of_list = "labelSelector=a%3Db&limit=10000";
+    assert_eq!(asked, [of_list.to_owned(), format!("{of_list}&continue=t%261")]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn of_metadata_there_are_lists_too() {
     let asked = Arc::default();
-    let client = server(vec![list_of(&["one"])], &asked);
+    let client = server(vec![page_of(&["one"], "")], &asked);
     let mut events = std::pin::pin!(objects::<PartialObjectMeta<ConfigMap>>(&client, None, "a=b"));
     assert!(matches!(events.next().await, Some(Event::Init)));
     assert!(matches!(events.next().await, Some(Event::InitApply(_))));
     let asked = asked.lock().expect("nobody panics").clone();
-    assert_eq!(asked, ["PartialObjectMetadataList labelSelector=a%3Db"]);
+    assert_eq!(asked, ["PartialObjectMetadataList labelSelector=a%3Db&limit=10000"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_watch_goes_on_from_the_list() {
     let asked = Arc::default();
-    let client = server(vec![list_of(&["one"])], &asked);
+    let client = server(vec![page_of(&["one"], "")], &asked);
     let mut events = Box::pin(objects::<ConfigMap>(&client, None, "a=b"));
     let seen = |asked: &Mutex<Vec<String>>| asked.lock().expect("nobody panics").get(1).cloned();
     let query = loop {
@@ -98,14 +99,19 @@ async fn the_watch_goes_on_from_the_list() {
 #[tokio::test(start_paused = true)]
 async fn a_list_that_is_refused_begins_anew() {
     let broken = json!({"items": [{"metadata": {"name": "gone", "resourceVersion": "1"}}]});
+    let gone = || page_of(&["gone"], "more");
     for first in [
         vec![refused(403)],
         vec![refused(410)],
         vec![(200, broken)],
         vec![(200, json!("no list"))],
+        vec![gone(), refused(410)],
+        vec![gone(), refused(429)],
+        vec![gone(), (502, json!("no status"))],
+        vec![gone(), (200, json!("no list"))],
     ] {
         let case = format!("{first:?}");
-        let (seen, _) = listed(first.into_iter().chain([list_of(&["one"])]).collect()).await;
+        let (seen, _) = listed(first.into_iter().chain([page_of(&["one"], "")]).collect()).await;
         let (before, last) = seen.split_at(seen.len() - 2);
         assert_eq!(last, ["begin", "one"], "{case}");
         assert!(

@@ -282,14 +282,8 @@ pub fn step(mut process: Process, event: &Event, now: Millis, config: &Config) -
         }
         _ => {}
     }
-    // By this answer a member may become one, and so one that may lead: no other event need follow for a while.
-    if matches!(event, Event::Written(Kept::Member, _)) {
-        member.step(event, now, config, leader, &mut commands);
-        leader.step(event, now, config, member, &mut commands);
-    } else {
-        leader.step(event, now, config, member, &mut commands);
-        member.step(event, now, config, leader, &mut commands);
-    }
+    leader.step(event, now, config, member, &mut commands);
+    member.step(event, now, config, leader, &mut commands);
     (process, commands)
 }
 
@@ -307,27 +301,6 @@ mod tests {
             assign: assigned,
             flaw: None,
         }
-    }
-
-    #[test]
-    fn who_becomes_a_member_asks_to_lead_at_once() {
-        let member = Process::new(1);
-        let events = [
-            Event::Coordinator(None, Version(3)),
-            Event::MapGone(Version(4)),
-            Event::Read(Kept::Member, Some(None)),
-        ];
-        let member = events
-            .iter()
-            .fold(member, |member, event| step(member, event, 5, &config()).0);
-        let uid = "u".into();
-        let accepted = Answer::Accepted {
-            version: Version(6),
-            uid,
-        };
-        let (_, commands) = step(member, &Event::Written(Kept::Member, accepted), 6, &config());
-        let asks = |command: &Command| matches!(command, Command::Write(Kept::Coordinator, None, _));
-        assert!(commands.iter().any(asks), "{commands:?}");
     }
 
     #[test]

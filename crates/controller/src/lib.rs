@@ -5,7 +5,7 @@
 //! [`report`](mod@report). Around them: [`ownership`] does what the fleet orders: it opens watches for buckets
 //! ([`holdings`]) and lets reconciles in ([`gate`]); [`watch`] feeds [`store`] and the queue with what [`seen`] takes of
 //! each object, and [`arrivals`] (`meet`) and [`strays`] with Databases that carry no bucket or the wrong one; `objects`
-//! lists and watches a kind, `reopen` says how soon a watch that broke is opened again; [`requests`] is every request that
+//! lists (`listing`) and watches a kind, `reopen` says how soon a watch that broke is opened again; [`requests`] is every request that
 //! is made, [`permit`] the leave to write, [`api_error`] what an answer means; [`live`] reads one Database for the command
 //! line.
 //!

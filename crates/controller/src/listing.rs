@@ -24,7 +24,7 @@ use tower::{BoxError, service_fn};
 use self::items::{Envelope, Items};
 
 /// Objects per page of a list: most have one. An API server has 60 s for an answer, which may hold 15 KB for each object and
-/// is read beside nine others. It takes the first page out of its cache, but further ones, as 1.36 does, out of etcd, which
+/// is read beside those of eight other kinds. It takes the first page out of its cache, but further ones, as 1.36 does, out of etcd, which
 /// costs it several times as much.
 const PAGE: u32 = 10_000;
 

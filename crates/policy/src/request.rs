@@ -78,7 +78,7 @@ pub struct Request {
 /// The planner, as policy knows it: from a Database to the children that would be made for it, or all that is wrong with
 /// it.
 pub trait Planner: Sync {
-    /// The children of `object` in `namespace`, which has the defaults filled in.
+    /// The children that `object`, whose defaults are filled in, has in `namespace`.
     fn children(&self, object: &Value, namespace: &str) -> Result<Vec<Value>, Vec<Fault>>;
 
     /// At least the StatefulSets of these, or the same that is wrong: all that is needed where no rule reads `children`.

@@ -33,3 +33,37 @@ impl Interpreters {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn one_that_was_asked_is_asked_again_unless_it_was_broken_off() {
+        let mut prepared = Engine::new();
+        let rule = "package x\nimport rego.v1\na contains input.b";
+        prepared
+            .add_policy("x.rego".to_owned(), rule.to_owned())
+            .expect("it is a policy");
+        let interpreters = Interpreters::new(prepared);
+        let ask = |input: &str| {
+            let input = Rego::from_json_str(input).expect("it is JSON");
+            interpreters.ask(input, |engine| {
+                engine
+                    .eval_rule("data.x.a".to_owned())
+                    .map_err(|error| error.to_string())
+            })
+        };
+        let kept = || interpreters.spare().len();
+        for (input, answer) in [(r#"{"b": "c"}"#, Some("c")), ("{}", None), (r#"{"b": "d"}"#, Some("d"))] {
+            let answer = answer.into_iter().map(Rego::from).collect::<BTreeSet<_>>();
+            // Nothing is left of what was asked before.
+            assert_eq!(ask(input), Ok(Rego::from(answer)));
+            assert_eq!(kept(), 1);
+        }
+        let broken = interpreters.ask(Rego::Undefined, |_| Err::<(), _>("broken off".to_owned()));
+        assert_eq!((broken, kept()), (Err("broken off".to_owned()), 0));
+    }
+}

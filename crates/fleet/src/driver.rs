@@ -62,6 +62,10 @@ pub struct Driver {
     observer: Observer,
 }
 
+fn holds_its_lease(process: &Process) -> bool {
+    process.member.keeper.held_from.is_some()
+}
+
 impl Driver {
     /// A member that begins when it is [run](Self::run), what the program holds of it, and its orders.
     #[must_use]
@@ -164,8 +168,14 @@ impl Driver {
         let now = (self.clocks.boot)();
         self.observer.event(event);
         let process = std::mem::replace(&mut self.process, Process::new(0));
+        let held_before = holds_its_lease(&process);
         let commands;
         (self.process, commands) = protocol::step(process, event, now, &self.config);
+        if !held_before && holds_its_lease(&self.process) {
+            // Its part that leads looked at the answer before its part that is a member did: it may ask for its own Lease
+            // at once, which otherwise waits for the next event.
+            self.ticked = None;
+        }
         self.publish(now);
         let (mut drains, mut starts, mut opens, mut requests) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (mut abort, mut exit) = (false, None);
@@ -271,5 +281,66 @@ impl Driver {
             }
             Command::Exit(_) | Command::Read(_) | Command::Write(..) | Command::ListLeases | Command::ReadMap => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sharding::map::Expected;
+    use sharding::protocol::{Answer, Kept, Version};
+    use sharding::timing::Timings;
+
+    use super::*;
+
+    fn driver() -> (Driver, Orders) {
+        let nowhere = kube::Config::new("https://127.0.0.1:1/".parse().expect("a URL"));
+        let (driver, _, orders) = Driver::new(Settings {
+            clients: Clients::new(&nowhere, "test", None).expect("clients"),
+            namespace: "here".to_owned(),
+            protocol: Config {
+                me: "a_1".parse().expect("an incarnation"),
+                timings: Timings::FAST,
+                expected: Expected::of("here"),
+                shards: 1,
+                prepare_ms: 10_000,
+                assign: |owners, _, _| owners.to_vec(),
+                flaw: None,
+            },
+            weight: 1,
+            clocks: Clocks {
+                boot: || 5,
+                ..Clocks::default()
+            },
+        });
+        (driver, orders)
+    }
+
+    /// The watch may tell of the member's own Lease before the answer does; then nothing else comes after it.
+    #[tokio::test(start_paused = true)]
+    async fn who_becomes_a_member_is_asked_again_at_once() {
+        let (mut driver, _orders) = driver();
+        let begun = tokio::time::Instant::now();
+        let mut events = vec![
+            Event::Coordinator(None, Version(3)),
+            Event::MapGone(Version(4)),
+            Event::Read(Kept::Member, Some(None)),
+        ];
+        events.insert(0, driver.next().await.expect("orders are taken"));
+        for event in &events {
+            driver.step(event).await.expect("orders are taken");
+        }
+        let accepted = Answer::Accepted {
+            version: Version(6),
+            uid: "u".into(),
+        };
+        driver
+            .step(&Event::Written(Kept::Member, accepted))
+            .await
+            .expect("orders are taken");
+        let next = driver.next().await.expect("orders are taken");
+        assert!(matches!(next, Event::Tick(_)), "{next:?}");
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        driver.step(&next).await.expect("orders are taken");
+        assert!(driver.process.leader.keeper.tried_ms.is_some(), "it asks to lead");
     }
 }

@@ -1,8 +1,8 @@
 //! `database-operator plan`: what would be made of a manifest, and for an edit what would be done and why.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Read as _};
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use api::database::Database;
@@ -47,13 +47,26 @@ pub(crate) struct Planned {
     pub refused: bool,
 }
 
+/// Longest text that is read, in bytes: a hundred thousand Databases have a third of it.
+const TEXT_MAX: u64 = 256 << 20;
+
 /// The text of a manifest; `-` means standard input.
 pub(crate) fn read(path: &Path) -> Result<String, PlanError> {
-    let text = if path == Path::new("-") {
+    let whole = |input: &mut dyn Read| {
         let mut text = String::new();
-        io::stdin().read_to_string(&mut text).map(|_| text)
+        // One byte more, to see that there is more.
+        input.take(TEXT_MAX + 1).read_to_string(&mut text)?;
+        if text.len() as u64 > TEXT_MAX {
+            return Err(io::Error::other(format!(
+                "it has more than {TEXT_MAX} bytes; give a part of it"
+            )));
+        }
+        Ok(text)
+    };
+    let text = if path == Path::new("-") {
+        whole(&mut io::stdin().lock())
     } else {
-        fs::read_to_string(path)
+        File::open(path).and_then(|mut file| whole(&mut file))
     };
     text.map_err(|source| PlanError::Read {
         path: path.to_owned(),

@@ -16,6 +16,7 @@ mod crd;
 pub mod database;
 pub mod exception;
 pub mod fault;
+mod metadata;
 pub mod names;
 pub mod quantity;
 pub mod retention;

@@ -141,7 +141,7 @@ fn parameters(spec: &DatabaseSpec) -> Option<Fault> {
     ))
 }
 
-fn changes(spec: &DatabaseSpec, old: &DatabaseSpec) -> Vec<Fault> {
+pub(crate) fn changes(spec: &DatabaseSpec, old: &DatabaseSpec) -> Vec<Fault> {
     let mut faults = Vec::new();
     if spec.engine != old.engine {
         faults.push(Fault::new(

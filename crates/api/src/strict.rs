@@ -15,7 +15,7 @@ use crate::names::{API_VERSION, KIND};
 use crate::schema::{self, Kind};
 
 pub use crate::schema::prune_nulls;
-use crate::{crd, rules};
+use crate::{crd, metadata, rules};
 
 /// The Databases in a file of one or more YAML documents (or JSON, which is YAML), or everything that is wrong with it.
 ///
@@ -64,10 +64,16 @@ pub fn parse_database(yaml: &str) -> Result<Vec<Database>, Vec<Fault>> {
 /// The Database that this object is, or everything that is wrong with it.
 pub fn database(mut object: Value) -> Result<Database, Vec<Fault>> {
     fill_in(&mut object);
-    filled(&object)
+    let metadata = metadata::faults(&object);
+    match filled(&object) {
+        Ok(database) if metadata.is_empty() => Ok(database),
+        Ok(_) => Err(metadata),
+        Err(faults) => Err(faults.into_iter().chain(metadata).collect()),
+    }
 }
 
-/// The Database that this object is, which [`fill_in`] has filled in, or everything that is wrong with it.
+/// The Database that this object is, which [`fill_in`] has filled in, or everything that is wrong with it but for what any
+/// API server has looked at in its metadata.
 pub fn filled(object: &Value) -> Result<Database, Vec<Fault>> {
     if !object.is_object() {
         let rule = "must be a Database, but is not a map of fields";
@@ -97,6 +103,16 @@ pub fn filled(object: &Value) -> Result<Database, Vec<Fault>> {
             Err(faults)
         }
     }
+}
+
+/// Everything that is wrong with this object; with what was there before, if that is a Database, also as a change of it.
+pub fn faults(object: &Value, old: Option<&Value>) -> Vec<Fault> {
+    let new = match database(object.clone()) {
+        Ok(new) => new,
+        Err(faults) => return faults,
+    };
+    let old = old.and_then(|old| database(old.clone()).ok());
+    old.map_or_else(Vec::new, |old| rules::changes(&new.spec, &old.spec))
 }
 
 /// Drops the status and explicit nulls and fills in defaults, as the API server does; whatever else there is stays.

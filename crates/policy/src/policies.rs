@@ -25,7 +25,7 @@ use crate::levels::{Kind, Level, Levels, Place};
 use crate::norm::norm;
 use crate::reads::Reads;
 use crate::rego::{self, rego, with};
-use crate::request::{Operation, Planner, Request};
+use crate::request::{Operation, Planner, Request, Source};
 
 mod interpreters;
 mod load;
@@ -149,8 +149,9 @@ impl Policies {
         exceptions: &[PolicyException],
         now: Timestamp,
     ) -> Decision {
-        // Whoever could not delete what rules now deny could never mend it.
-        if request.operation == Operation::Delete || is_leaving(request) {
+        // Whoever could not delete what rules now deny could never mend it. What leaves is said by an API server, not by a file.
+        let leaves = request.source != Source::Cli && is_leaving(request);
+        if request.operation == Operation::Delete || leaves {
             return Decision::of(Vec::new(), Vec::new(), Vec::new(), self.revisions.clone());
         }
         let question = Question {
@@ -159,6 +160,7 @@ impl Policies {
             planner,
             place,
             now,
+            begun: Instant::now(),
         };
         // `regorus` panics at some arguments of functions that the gate does not let in; there may be more.
         let asked = panic::catch_unwind(AssertUnwindSafe(|| question.decided(exceptions)));
@@ -174,6 +176,7 @@ impl Policies {
             planner,
             place: self.levels.place(&request.namespace),
             now,
+            begun: Instant::now(),
         };
         let (mut input, _) = question.input(&request.object, &Reads::All);
         input[SETTINGS] = self.levels.settings(&question.place).to_value();
@@ -220,6 +223,8 @@ struct Question<'a> {
     planner: &'a dyn Planner,
     place: Place,
     now: Timestamp,
+    /// From when on the time counts: also an update that is judged twice has it once.
+    begun: Instant,
 }
 
 impl Question<'_> {
@@ -290,13 +295,12 @@ impl Question<'_> {
         let holds = |entry: &&Entry| {
             self.place.levels.contains(&entry.level) && (!entry.needs_user || self.request.user.is_some())
         };
-        let begun = Instant::now();
         let settings = self.policies.settings(&self.place);
         self.policies
             .interpreters
             .ask(with(&input, SETTINGS, settings), |engine| {
                 for entry in self.policies.entries.iter().filter(holds) {
-                    limit_time(engine, self.policies.time_limit.saturating_sub(begun.elapsed()));
+                    limit_time(engine, self.policies.time_limit.saturating_sub(self.begun.elapsed()));
                     let said = engine.eval_rule(entry.path.clone()).map_err(|error| {
                         let why = error.to_string();
                         format!("policies of level {} cannot be asked: {}", entry.level, why.trim())
@@ -313,7 +317,10 @@ impl Question<'_> {
     /// one. What is found of the Database as it was is found as if it were made anew, by nobody: what depends on who does it,
     /// or on what is done, was not so before.
     fn ratchet(&self, violations: &mut [Violation], warnings: &mut Vec<String>) {
-        let denies = |violation: &Violation| violation.action == Action::Deny;
+        // A file is judged where no API server has looked at it: what is no Database is none, whatever was there before.
+        let from_file = self.request.source == Source::Cli;
+        let denies =
+            |violation: &Violation| violation.action == Action::Deny && !(from_file && violation.level == OPERATOR);
         let (Operation::Update, Some(old)) = (self.request.operation, &self.request.old) else {
             return;
         };

@@ -10,7 +10,8 @@ use super::PolicyOutput;
 
 pub(super) const BUILD_EXAMPLES: &str = "\
 The bundle is a tar.gz in OPA's format: OPA's tools read it, and build such ones. What is in it, and
-nothing else, decides how it looks: the same folder gives the same bytes.
+nothing else, decides how it looks: the same folder gives the same bytes. What a cluster would refuse
+to load, or what does not pass its own tests, is not built.
 
 Examples:
   database-operator policy build policies --to policies.tar.gz --revision v42 --sequence 42
@@ -67,6 +68,10 @@ pub(crate) struct BuildArguments {
     /// Also put tests in it
     #[arg(long)]
     pub tests: bool,
+
+    /// Bundle that is in force beside it, if this one asks for rules or data of that; may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub with: Vec<PathBuf>,
 
     /// Name of this state of the policies. Default: what the manifest says
     #[arg(long, value_name = "TEXT")]

@@ -32,7 +32,7 @@ pub(crate) struct WebhookArguments {
     pub inject_ca_from: Option<String>,
 
     /// Port of --https-address
-    #[arg(long, value_name = "PORT", default_value_t = 8443)]
+    #[arg(long, value_name = "PORT", default_value_t = 8443, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
 }
 

@@ -14,7 +14,7 @@ use policy::bundle::{
 };
 use serde_json::{Value, json};
 
-use super::{print, read};
+use super::{Refused, gate, print, read};
 use crate::command::{BuildArguments, InspectArguments, PolicyOutput, SignArguments, VerifyArguments};
 use crate::{Done, REFUSED, plan};
 
@@ -24,6 +24,16 @@ use crate::{Done, REFUSED, plan};
 struct WriteError {
     path: PathBuf,
     source: io::Error,
+}
+
+/// A bundle that no cluster would go back to.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "--rollback-from {taken_back}: is not above the sequence {sequence}, so there is nothing to take back; name the highest sequence that was in force"
+)]
+struct NothingTakenBack {
+    sequence: u64,
+    taken_back: u64,
 }
 
 fn write(path: &Path, archive: &[u8]) -> Result<(), WriteError> {
@@ -52,7 +62,18 @@ pub(super) fn build(arguments: &BuildArguments) -> Done {
     if manifest != *opened.manifest() {
         files.set_manifest(&manifest)?;
     }
+    if let (Some(sequence), Some(taken_back)) = (manifest.metadata.sequence, manifest.metadata.rollback_from)
+        && taken_back <= sequence
+    {
+        return Err(NothingTakenBack { sequence, taken_back }.into());
+    }
     let built = Bundle::open_unverified(opened.name(), files)?;
+    let mut together = vec![built.clone()];
+    together.extend(read::bundles(&arguments.with)?);
+    let findings = gate(&together)?;
+    if !findings.is_empty() {
+        return Err(Refused(findings).into());
+    }
     let tests = if arguments.tests {
         Tests::Include
     } else {

@@ -44,6 +44,14 @@ pub(crate) enum ReadError {
         /// How many.
         count: usize,
     },
+    /// What was there before is something else.
+    #[error("{}: {why}; give the same Database as it was before", path.display())]
+    Other {
+        /// What was there before.
+        path: PathBuf,
+        /// What differs.
+        why: String,
+    },
     /// Neither a folder nor an archive with policies.
     #[error("{}: is no bundle", path.display())]
     Bundle {
@@ -70,6 +78,8 @@ pub(super) struct Question {
     pub exceptions: Vec<PolicyException>,
     /// Releases that there are.
     pub catalogue: Catalogue,
+    /// What an API server would refuse before it asks any policy.
+    faults: Vec<Fault>,
 }
 
 impl Question {
@@ -77,18 +87,25 @@ impl Question {
     pub(super) fn read(arguments: &Arguments) -> Result<Self, Box<dyn std::error::Error>> {
         let object = one(&arguments.database)?;
         let old = arguments.old.as_deref().map(one).transpose()?;
+        if let (Some(old), Some(old_path)) = (&old, &arguments.old) {
+            same_database((&object, &arguments.database), (old, old_path))?;
+        }
         let exceptions = match &arguments.exceptions {
             Some(path) => exceptions(path)?,
             None => Vec::new(),
         };
-        let namespace = object["metadata"]["namespace"].as_str().unwrap_or(&arguments.namespace);
+        let written = object["metadata"]["namespace"].as_str().filter(|name| !name.is_empty());
+        let namespace = written.unwrap_or(&arguments.namespace);
         let implied = if old.is_some() {
             Operation::Update
         } else {
             Operation::Create
         };
+        let operation = arguments.operation.unwrap_or(implied);
+        let before = old.as_ref().filter(|_| operation == Operation::Update);
+        let faults = api::strict::faults(&object, before);
         let request = Request {
-            operation: arguments.operation.unwrap_or(implied),
+            operation,
             dry_run: false,
             source: Source::Cli,
             user: arguments.user.as_ref().map(|name| User {
@@ -107,12 +124,58 @@ impl Question {
             request,
             exceptions,
             catalogue: catalogue::load(arguments.catalogue.as_deref())?,
+            faults,
         })
     }
 
-    /// What plans the children of a Database.
+    /// What plans the children of the Database, unless an API server would not even take it.
     pub(super) fn planner(&self) -> impl Planner {
-        planner(&self.catalogue)
+        Admitted {
+            faults: &self.faults,
+            planner: planner(&self.catalogue),
+        }
+    }
+}
+
+/// A change of a Database is one of that Database.
+fn same_database((object, path): (&Value, &Path), (old, old_path): (&Value, &Path)) -> Result<(), ReadError> {
+    for field in ["name", "namespace"] {
+        let (new, old) = (&object["metadata"][field], &old["metadata"][field]);
+        if new != old {
+            return Err(ReadError::Other {
+                path: old_path.to_owned(),
+                why: format!("metadata.{field} is {old}, and in {} it is {new}", path.display()),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A planner that plans nothing of what has faults.
+struct Admitted<'a, P> {
+    faults: &'a [Fault],
+    planner: P,
+}
+
+impl<P> Admitted<'_, P> {
+    fn admit(&self) -> Result<(), Vec<Fault>> {
+        if self.faults.is_empty() {
+            Ok(())
+        } else {
+            Err(self.faults.to_vec())
+        }
+    }
+}
+
+impl<P: Planner> Planner for Admitted<'_, P> {
+    fn children(&self, object: &Value, namespace: &str) -> Result<Vec<Value>, Vec<Fault>> {
+        self.admit()?;
+        self.planner.children(object, namespace)
+    }
+
+    fn sets(&self, object: &Value, namespace: &str) -> Result<Vec<Value>, Vec<Fault>> {
+        self.admit()?;
+        self.planner.sets(object, namespace)
     }
 }
 
@@ -174,14 +237,27 @@ pub(super) fn files(path: &Path) -> Result<Files, ReadError> {
     archive::read(&packed).map_err(|error| unusable(error.into()))
 }
 
-/// The documents of a file; `-` means standard input.
+/// The documents of a file, and of the lists in it; `-` means standard input.
 pub(super) fn documents(path: &Path) -> Result<Vec<Value>, Box<dyn std::error::Error>> {
     let text = plan::read(path)?;
     let documents: Vec<Value> = serde_yaml::from_multiple(&text).map_err(|error| ReadError::Yaml {
         path: path.to_owned(),
         why: error.to_string().lines().next().unwrap_or_default().to_owned(),
     })?;
-    Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
+    let mut listed = Vec::new();
+    for document in documents.into_iter().filter(|document| !document.is_null()) {
+        match document {
+            Value::Object(mut list) if list.get("kind").is_some_and(|kind| kind == "List") => {
+                // `kubectl` applies what is in it.
+                match list.remove("items") {
+                    Some(Value::Array(items)) => listed.extend(items),
+                    _ => listed.push(Value::Object(list)),
+                }
+            }
+            document => listed.push(document),
+        }
+    }
+    Ok(listed)
 }
 
 /// The Database of a file: its only document, or the only one of that kind.
@@ -201,11 +277,23 @@ fn one(path: &Path) -> Result<Value, Box<dyn std::error::Error>> {
 }
 
 fn exceptions(path: &Path) -> Result<Vec<PolicyException>, Box<dyn std::error::Error>> {
-    let read = |document| {
-        serde_json::from_value(document).map_err(|error| ReadError::Exception {
-            path: path.to_owned(),
-            why: error.to_string(),
-        })
+    let wrong = |why: String| ReadError::Exception {
+        path: path.to_owned(),
+        why,
+    };
+    let read = |document: Value| {
+        for (field, wanted) in [("apiVersion", api::names::API_VERSION), ("kind", "PolicyException")] {
+            if document[field] != wanted {
+                let found = &document[field];
+                return Err(wrong(format!("{field} is {found}; write {wanted}")));
+            }
+        }
+        if document["metadata"]["name"].as_str().is_none_or(str::is_empty) {
+            return Err(wrong(
+                "metadata.name: is not there; decisions name the exception by it".to_owned(),
+            ));
+        }
+        serde_json::from_value(document).map_err(|error| wrong(error.to_string()))
     };
     let read: Result<Vec<_>, _> = documents(path)?.into_iter().map(read).collect();
     Ok(read?)

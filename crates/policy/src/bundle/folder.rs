@@ -46,6 +46,12 @@ pub enum FolderError {
         /// Where.
         path: PathBuf,
     },
+    /// OPA would load it.
+    #[error("{path}: rules and data are not read from hidden files and from `cases`; move or remove it")]
+    Overlooked {
+        /// Where.
+        path: PathBuf,
+    },
     /// The file was read, but cannot be part of a bundle.
     #[error(transparent)]
     File(#[from] FileError),
@@ -54,7 +60,8 @@ pub enum FolderError {
 /// Reads all files of a bundle below `root`.
 ///
 /// Ignored are README.md, the folder `cases` at the top (inputs of tests), and all hidden names except `.manifest` and
-/// `.signatures.json` at the top: mounted ConfigMaps have hidden folders of their own. Links are followed
+/// `.signatures.json` at the top: mounted ConfigMaps have hidden folders of their own. But a hidden file with rules, and
+/// rules or data in `cases`, are refused: whoever wrote them would think that they hold. Links are followed
 /// as long as they stay below `root`. Whoever can write to the folder while it is read can race this check, but
 /// could as well write the files; what a signature covers is checked on what was read.
 pub fn read(root: &Path) -> Result<Files, FolderError> {
@@ -82,10 +89,13 @@ impl Walk {
         }
         for base in names(folder)? {
             let name = format!("{prefix}{base}");
+            let path = folder.join(&base);
             if is_ignored(&name, &base) {
+                if is_overlooked(&path, &base) {
+                    return Err(FolderError::Overlooked { path });
+                }
                 continue;
             }
-            let path = folder.join(&base);
             let target = real(&path)?;
             if !target.starts_with(&self.root) {
                 return Err(FolderError::LinkLeaves { path, target });
@@ -95,7 +105,9 @@ impl Walk {
                 source,
             })?;
             if about.is_dir() {
-                if name != "cases" {
+                if name == "cases" {
+                    no_policies(&target, 0)?;
+                } else {
                     self.folder(&target, &format!("{name}/"), depth + 1)?;
                 }
             } else if about.is_file() {
@@ -128,6 +140,34 @@ impl Walk {
 
 fn is_ignored(name: &str, base: &str) -> bool {
     base == "README.md" || (base.starts_with('.') && name != MANIFEST && name != SIGNATURES)
+}
+
+/// Whether a name that is ignored is a file that a reader of bundles loads. Editors lock files by names with `.#`.
+fn is_overlooked(path: &Path, base: &str) -> bool {
+    let is_policy = is_rules(base) || [".data.json", ".data.yaml"].contains(&base);
+    is_policy && !base.starts_with(".#") && path.is_file()
+}
+
+fn is_rules(base: &str) -> bool {
+    Path::new(base).extension().is_some_and(|extension| extension == "rego")
+}
+
+/// Refuses rules and data anywhere in a folder of cases.
+fn no_policies(folder: &Path, depth: usize) -> Result<(), FolderError> {
+    if depth > MAX_DEPTH {
+        return Err(FolderError::TooDeep {
+            path: folder.to_owned(),
+        });
+    }
+    for base in names(folder)? {
+        let path = folder.join(&base);
+        if path.is_dir() {
+            no_policies(&path, depth + 1)?;
+        } else if is_rules(&base) || ["data.json", "data.yaml"].contains(&base.as_str()) {
+            return Err(FolderError::Overlooked { path });
+        }
+    }
+    Ok(())
 }
 
 fn real(path: &Path) -> Result<PathBuf, FolderError> {

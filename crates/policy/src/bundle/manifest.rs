@@ -34,6 +34,9 @@ pub struct Metadata {
     pub other: Map<String, Value>,
 }
 
+/// Longest revision, in bytes.
+const REVISION_MAX: usize = 256;
+
 /// Why a manifest cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
@@ -54,6 +57,11 @@ pub enum ManifestError {
         /// The bundle, or a file pattern.
         what: String,
     },
+    /// It is shown in every decision, on terminals too.
+    #[error(
+        ".manifest: the revision must have at most {REVISION_MAX} bytes and no control characters; write for example v42"
+    )]
+    Revision,
     /// WebAssembly is not run.
     #[error(".manifest: WebAssembly modules are not supported; build with `opa build -t rego`")]
     Wasm,
@@ -119,6 +127,9 @@ impl Manifest {
         }
         if !fields.wasm.is_empty() {
             return Err(ManifestError::Wasm);
+        }
+        if fields.revision.len() > REVISION_MAX || fields.revision.chars().any(char::is_control) {
+            return Err(ManifestError::Revision);
         }
         Ok(Self {
             revision: fields.revision,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use super::{Finding, inspect};
@@ -175,12 +175,18 @@ pub fn answer(mut input: impl io::Read, mut output: impl io::Write) -> io::Resul
     input.read_to_string(&mut text)?;
     let Question { limits, bundles } = serde_json::from_str(&text)?;
     // The hard limit is a second later, in case somebody ignores the signal of the soft one.
-    setrlimit(Resource::RLIMIT_CPU, limits.cpu, limits.cpu + 1)?;
-    setrlimit(Resource::RLIMIT_AS, limits.memory, limits.memory)?;
+    limit(Resource::RLIMIT_CPU, limits.cpu, limits.cpu + 1)?;
+    limit(Resource::RLIMIT_AS, limits.memory, limits.memory)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     let findings = stack::large(|| -> io::Result<Vec<Finding>> {
         let bundles: io::Result<Vec<Bundle>> = bundles.iter().map(received).collect();
         Ok(inspect(&bundles?))
     })??;
     output.write_all(&serde_json::to_vec(&findings)?)
+}
+
+/// Limits this process, but not above what it is limited to already, which nobody may raise.
+fn limit(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
+    let (_, most) = getrlimit(resource)?;
+    Ok(setrlimit(resource, soft.min(most), hard.min(most))?)
 }

@@ -24,7 +24,7 @@ fn request(object: &Value) -> Request {
     Request {
         operation: Operation::Create,
         dry_run: false,
-        source: Source::Cli,
+        source: Source::Admission,
         user: None,
         namespace: Namespace {
             name: "shop".to_owned(),
@@ -278,6 +278,12 @@ fn an_end_is_never_held_up() {
         decide(&policies, &update(&leaving(1), &leaving(2))).verdict,
         Verdict::Allow
     );
+    // A file can say anything.
+    let of_file = Request {
+        source: Source::Cli,
+        ..update(&leaving(1), &leaving(2))
+    };
+    assert_eq!(decide(&policies, &of_file).verdict, Verdict::Error);
     // Who writes a time of deletion himself is not leaving.
     let staying = json!({"spec": {}});
     assert_eq!(

@@ -80,7 +80,10 @@ pub fn read(bundle: &Path) -> Result<Vec<File>, CasesError> {
     let mut files = Vec::new();
     for entry in fs::read_dir(&folder).map_err(|error| failed(&folder, error))? {
         let path = entry.map_err(|error| failed(&folder, error))?.path();
-        if path.extension().is_some_and(|extension| extension == "yaml") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "yaml" || extension == "yml")
+        {
             let text = fs::read_to_string(&path).map_err(|error| failed(&path, error))?;
             let cases = serde_yaml::from_str(&text).map_err(|error| CasesError::Form {
                 path: path.clone(),

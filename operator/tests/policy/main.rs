@@ -3,10 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+mod bundles;
+mod files;
+mod harm;
 
 fn policies() -> String {
     format!("{}/../policies", env!("CARGO_MANIFEST_DIR"))
@@ -192,84 +195,6 @@ fn an_exception_lets_one_rule_pass_and_is_shown() {
     assert_eq!(denied, ["governance.backup"]);
 }
 
-/// Files that are no Database: words and an exit code other than 0, and never a crash.
-#[test]
-fn any_file_gets_an_answer() {
-    let nested = "[".repeat(300);
-    let no_databases = [
-        "",
-        "---\n",
-        "null",
-        "7",
-        "[]",
-        "text",
-        "{}",
-        "{\"spec\": 1}",
-        "spec: {engine: [postgresql]}",
-        "a: b: c",
-        "\u{0}",
-        "{\"kind\": \"Pod\"}",
-        "a: &a [*a]",
-        "--- 1\n--- 2\n",
-        nested.as_str(),
-        "metadata: {name: 1}",
-        "spec: {resources: {requests: {cpu: .nan}}}",
-        "spec: {version: 99999999999999999999999999}",
-    ];
-    for text in no_databases {
-        let (code, decision) = eval_text(text, &policies(), &STAGING);
-        assert!(matches!(code, Some(1 | 2)), "{text:?}: {code:?} {decision}");
-        let verdict = decision["verdict"].as_str().expect("a verdict");
-        assert_eq!(
-            verdict,
-            if code == Some(1) { "deny" } else { "error" },
-            "{text:?}: {decision}"
-        );
-        let words = decision["violations"][0]["message"].as_str().expect("words");
-        assert!(!words.is_empty(), "{text:?}");
-    }
-    let missing = policy(&[
-        "eval",
-        "--policies",
-        &policies(),
-        "--database",
-        "not/there.yaml",
-        "-o",
-        "json",
-    ]);
-    assert_eq!(missing.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&missing.stdout).contains("not/there.yaml: cannot be read"));
-    let (code, decision) = eval_text(&good().to_string(), "not/there", &[]);
-    assert_eq!((code, &decision["verdict"]), (Some(2), &json!("error")));
-}
-
-#[test]
-fn spoilt_databases_are_never_allowed() {
-    for (pointer, value) in [
-        ("/spec/engine", json!(null)),
-        ("/spec/engine", json!("cassandra")),
-        ("/spec/version", json!("9")),
-        ("/spec/version", json!(18.4)),
-        ("/spec/resources", json!([])),
-        ("/spec/resources/limits", json!(null)),
-        ("/spec/resources/limits", json!("2")),
-        ("/spec/resources/requests/cpu", json!("two")),
-        ("/spec/resources/requests/storage", json!("1e99")),
-        (
-            "/spec/backupPolicy",
-            json!({"schedule": "0 25 * * *", "retention": "30d"}),
-        ),
-        ("/spec/backupPolicy", json!("daily")),
-    ] {
-        let (code, decision) = eval(&with(pointer, value.clone()), &STAGING);
-        assert_eq!(
-            (code, &decision["verdict"]),
-            (Some(1), &json!("deny")),
-            "{pointer} {value}: {decision}"
-        );
-    }
-}
-
 #[test]
 fn the_shipped_policies_pass_their_tests() {
     let tested = policy(&["test", &policies(), "--coverage-min", "95", "-o", "json"]);
@@ -323,132 +248,6 @@ fn tests_that_fail_are_told_with_their_place() {
     assert!(decision.to_string().contains("test_bad does not pass"), "{decision}");
 }
 
-/// Rules that ask each other in a row.
-fn row(length: usize) -> String {
-    let rule = |number: usize| format!("r{number} := r{}\n", number - 1);
-    format!("r0 := 1\n{}", (1..length).map(rule).collect::<String>())
-}
-
-/// A text that doubles forty times, behind a condition.
-fn doubling(guard: &str) -> String {
-    let line = |number: usize| format!("s{number} := concat(\"\", [s{0}, s{0}])\n", number - 1);
-    format!(
-        "{VIOLATION}{guard}\n s0 := \"0123456789abcdef\"\n{} s40 != \"\" }}",
-        (1..=40).map(line).collect::<String>()
-    )
-}
-
-/// Policies that would end, stop or fill a process, or that would allow by mistake: none is loaded, and soon.
-#[test]
-fn harmful_policies_are_refused() {
-    for (name, rules, words) in [
-        (
-            "recursion of a function",
-            "f(x) := f(x)\nviolations contains f(1)".to_owned(),
-            "asks itself",
-        ),
-        (
-            "recursion of rules",
-            "violations contains x if some x in violations".to_owned(),
-            "asks itself",
-        ),
-        (
-            "brackets",
-            format!("x := {}{}", "[".repeat(40), "]".repeat(40)),
-            "nested deeper",
-        ),
-        (
-            "a row of 600 rules",
-            format!("{}violations contains r599", row(600)),
-            "begins a row",
-        ),
-        (
-            "a range",
-            format!("{VIOLATION}; count(numbers.range(1, 1000000000)) > 1 }}"),
-            "calls numbers.range",
-        ),
-        ("doubling", doubling(""), "what concat gives here may become"),
-        // No odd input has that label.
-        (
-            "doubling that nothing reaches",
-            doubling("; input.object.metadata.labels.special == \"x\""),
-            "what concat gives here may become",
-        ),
-        (
-            "many long texts",
-            format!(
-                "a := [\"1\", \"2\", \"3\", \"4\", \"5\", \"6\", \"7\", \"8\"]\n{VIOLATION}\n t := `{}`\n count([1 | some s in \
-                 [concat(\"\", [t, h, i, j, k, l]) | some h in a; some i in a; some j in a; some k in a; some l in a]; s != \"\"]) > 0 }}",
-                format!("{}\n", "x".repeat(999)).repeat(100)
-            ),
-            "takes more than",
-        ),
-        (
-            "a loop",
-            format!(
-                "a := [1 | some _ in [1,2,3,4,5,6,7,8]]\n{VIOLATION}; {} }}",
-                (0..12)
-                    .map(|number| format!("some i{number} in a"))
-                    .collect::<Vec<_>>()
-                    .join("; ")
-            ),
-            "takes more than",
-        ),
-        ("no rule", "allow := true".to_owned(), "nothing that is asked uses"),
-        ("no Rego", "violations contains".to_owned(), "odd.rego"),
-        (
-            "a function that there is not",
-            format!("{VIOLATION}; is_bad(input.object) }}"),
-            "calls is_bad, which there is not",
-        ),
-        (
-            "a name that stands for nothing",
-            format!("{VIOLATION}; inptu.object }}"),
-            "inptu stands for nothing",
-        ),
-        (
-            "the network",
-            format!("{VIOLATION}; http.send({{}}) }}"),
-            "calls http.send",
-        ),
-        (
-            "what is no violation",
-            "violations contains \"no\"".to_owned(),
-            "says what is no violation",
-        ),
-        (
-            "a type error",
-            format!("{VIOLATION}; count(input.object.spec.engine) > 100; input.object.spec.x + 1 == 2 }}"),
-            "cannot be asked",
-        ),
-    ] {
-        let folder = bundle(&rules);
-        let begun = Instant::now();
-        let (code, decision) = eval_text(&good().to_string(), folder.path().to_str().expect("UTF-8"), &STAGING);
-        let took = begun.elapsed();
-        assert_eq!(
-            (code, &decision["verdict"]),
-            (Some(2), &json!("error")),
-            "{name}: {decision}"
-        );
-        assert!(decision.to_string().contains(words), "{name}: {decision}");
-        // Two seconds on a quiet machine; the limit of CPU is one.
-        assert!(took < Duration::from_secs(12), "{name} took {took:?}");
-    }
-}
-
-#[test]
-fn data_over_a_rule_is_refused() {
-    let folder = bundle(&format!("{VIOLATION} }}"));
-    written(folder.path(), "database/data.json", "{\"odd\": {\"violations\": []}}");
-    let (code, decision) = eval_text(&good().to_string(), folder.path().to_str().expect("UTF-8"), &STAGING);
-    assert_eq!(code, Some(2), "data over a rule: {decision}");
-    assert!(
-        decision.to_string().contains("data stands at the place of the rule"),
-        "{decision}"
-    );
-}
-
 #[test]
 fn measuring_gives_figures() {
     let folder = TempDir::new().expect("a folder");
@@ -480,98 +279,61 @@ fn measuring_gives_figures() {
     );
 }
 
-/// A throw-away key of the tests of bundles.
-fn key(name: &str) -> String {
-    format!(
-        "{}/../crates/policy/tests/bundle/fixtures/keys/throw-away-{name}.pem",
-        env!("CARGO_MANIFEST_DIR")
-    )
+/// As `opa test` fails them.
+#[test]
+fn a_test_that_could_hide_another_is_an_error() {
+    let bundle = bundle(&format!("{VIOLATION} }}"));
+    let tests = "package database.odd_test\nimport rego.v1\n\
+        test_twice if 1 == 2\n\
+        test_twice if 1 == 1\n\
+        test_cases[note] if { some note, n in {\"a\": 1, \"b\": 2}; n == 1 }\n\
+        test_set contains 1\n\
+        test_good if data.database.odd.violations\n";
+    written(bundle.path(), "database/odd_test.rego", tests);
+    let tested = policy(&["test", bundle.path().to_str().expect("UTF-8")]);
+    let told = String::from_utf8_lossy(&tested.stdout);
+    assert_eq!(tested.status.code(), Some(1), "{told}");
+    for words in [
+        "test_twice: ERROR: there is another one of this name (database/odd_test.rego:4)",
+        "test_cases: ERROR: a test of several cases",
+        "test_set: ERROR: a test of several cases",
+        "1 passed, 0 failed, 3 errors",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
 }
 
 #[test]
-fn a_bundle_is_built_signed_verified_and_asked() {
-    let folder = TempDir::new().expect("a folder");
-    let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
-    let (built, signed) = (path("policies.tar.gz"), path("signed.tar.gz"));
-    let done = |arguments: &[&str]| {
-        let output = policy(arguments);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
-        String::from_utf8(output.stdout).expect("UTF-8")
-    };
-    done(&[
-        "build",
-        &policies(),
-        "--to",
-        &built,
-        "--revision",
-        "v42",
-        "--sequence",
-        "42",
-    ]);
-    let again = path("again.tar.gz");
-    done(&[
-        "build",
-        &policies(),
-        "--to",
-        &again,
-        "--revision",
-        "v42",
-        "--sequence",
-        "42",
-    ]);
-    assert_eq!(
-        fs::read(&built).expect("built"),
-        fs::read(&again).expect("built"),
-        "the same bytes"
-    );
-    let key_id = ["--key-id", "release-1", "--scope", "production"];
-    done(&[&["sign", &built, "--to", &signed, "--key", &key("p256")], &key_id[..]].concat());
-    let public = key("p256").replace(".pem", ".pub.pem");
-    let verify = |bundle: &str, key: &str, more: &[&str]| {
-        let output = policy(&[&["verify", bundle, "--key", key], more].concat());
+fn a_file_without_tests_is_not_covered() {
+    let bundle = bundle(&format!("{VIOLATION} }}"));
+    let test = "package database.odd_test\nimport rego.v1\ntest_it if data.database.odd.violations\n";
+    written(bundle.path(), "database/odd_test.rego", test);
+    let other = "# Nobody tests it.\npackage database.other\n\nimport rego.v1\n\nviolations contains x if {\n\tx := input.x\n}\n";
+    let tested = |least: &str| {
+        let path = bundle.path().to_str().expect("UTF-8");
+        let tested = policy(&["test", path, "--coverage-min", least]);
         (
-            output.status.code(),
-            String::from_utf8_lossy(&output.stderr).into_owned(),
+            tested.status.code(),
+            String::from_utf8_lossy(&tested.stdout).into_owned(),
         )
     };
-    assert_eq!(verify(&signed, &public, &key_id), (Some(0), String::new()));
-    let shown: Value = serde_json::from_str(&done(&["inspect", &signed, "-o", "json"])).expect("JSON");
-    assert_eq!((&shown["revision"], &shown["sequence"]), (&json!("v42"), &json!(42)));
-    assert_eq!(shown["hasSignature"], true);
+    let (code, told) = tested("100");
+    assert_eq!(code, Some(0), "{told}");
+    written(bundle.path(), "database/other.rego", other);
+    let (code, told) = tested("80");
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("database/other.rego"), "{told}");
+}
 
-    let other = key("other-p256").replace(".pem", ".pub.pem");
-    for (bundle, key, more, words) in [
-        (&built, &public, &key_id[..], "not there"),
-        (&signed, &other, &key_id[..], "release-1"),
-        (
-            &signed,
-            &public,
-            &["--key-id", "release-2", "--scope", "production"][..],
-            "release-1",
-        ),
-        (
-            &signed,
-            &public,
-            &["--key-id", "release-1", "--scope", "staging"][..],
-            "scope",
-        ),
-        (
-            &signed,
-            &public,
-            &[&key_id[..], &["--above", "42"]].concat()[..],
-            "sequence 42 is not above 42",
-        ),
-    ] {
-        let (code, said) = verify(bundle, key, more);
-        assert_eq!(code, Some(1), "{more:?}: {said}");
-        assert!(
-            said.starts_with("refused: ") && said.contains(words),
-            "{more:?}: {said}"
-        );
+/// OPA would load them.
+#[test]
+fn rules_that_would_be_overlooked_are_refused() {
+    for name in ["database/.deny.rego", "cases/deny.rego", "cases/more/data.json"] {
+        let bundle = bundle(&format!("{VIOLATION} }}"));
+        let file = written(bundle.path(), name, "{}");
+        let (code, decision) = eval_text(&good().to_string(), bundle.path().to_str().expect("UTF-8"), &STAGING);
+        assert_eq!((code, &decision["verdict"]), (Some(2), &json!("error")), "{decision}");
+        let words = decision["violations"][0]["message"].as_str().expect("words");
+        assert!(words.contains(file.to_str().expect("UTF-8")), "{words}");
     }
-
-    let (code, decision) = eval_text(&good().to_string(), &signed, &STAGING);
-    assert_eq!((code, &decision["verdict"]), (Some(0), &json!("allow")), "{decision}");
-    assert_eq!(decision["bundles"]["signed"]["revision"], "v42");
 }

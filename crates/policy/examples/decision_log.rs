@@ -97,7 +97,6 @@ fn sample(number: u64) -> Record {
         erased: vec![],
         masked: vec![],
         metrics: Metrics {
-            normalise_ns: 20_000,
             eval_ns: 60_000,
             total_ns: 100_000 + number % 1000,
         },

@@ -44,7 +44,6 @@ pub fn of(id: Uuid, at: Timestamp, request_uid: Option<&str>, answer: &Answer, r
         erased: Vec::new(),
         masked: Vec::new(),
         metrics: Metrics {
-            normalise_ns: 0,
             eval_ns: nanoseconds(*evaluated),
             total_ns: nanoseconds(waited.saturating_add(*evaluated)),
         },

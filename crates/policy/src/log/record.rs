@@ -107,9 +107,7 @@ pub struct Resource {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Metrics {
-    /// Making the input; 0 where that is counted with the evaluation.
-    pub normalise_ns: u64,
-    /// Evaluating the policies.
+    /// Making the input and evaluating the policies.
     pub eval_ns: u64,
     /// Everything, queueing included.
     pub total_ns: u64,

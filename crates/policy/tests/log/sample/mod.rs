@@ -64,7 +64,6 @@ pub(crate) fn record_at(number: u64, time_ns: i128) -> Record {
         erased: vec![],
         masked: vec![],
         metrics: Metrics {
-            normalise_ns: 1,
             eval_ns: 2,
             total_ns: 3,
         },

@@ -16,10 +16,14 @@ use planner::child::{Child, ChildRef, Kind, database_of};
 use planner::json::{Json, at, text};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
-use serde_json::value::RawValue;
 use sharding::Epoch;
 
+use self::version::{Decoded, decode_unless};
 use crate::store::{Recalled, Store};
+
+pub use self::version::version;
+
+mod version;
 
 /// A child of some Database. `K` is the index of its kind in [`Kind::ALL`]: lists do not repeat the kind in each item,
 /// so it has to be in the type.
@@ -51,39 +55,20 @@ tokio::task_local! {
     pub static STORE: Store;
 }
 
-/// Decodes an object, unless it is known. Events are read in place for that, which takes that they say `type` before
-/// `object`, as the API server writes them.
+/// Decodes an object, unless it is known: then the rest of it is passed over as soon as its version is read.
 fn decode<'de, D: Deserializer<'de>, T>(
     deserializer: D,
-    known: impl FnOnce(Recalled) -> Option<T>,
+    known: impl Fn(Recalled) -> Option<T>,
     read: impl FnOnce(Json<'de>) -> Result<T, D::Error>,
 ) -> Result<T, D::Error> {
     let store = STORE.try_with(Store::clone).ok();
     let Some(store) = store.filter(Store::awaits_events) else {
         return read(Json::deserialize(deserializer)?);
     };
-    let text = <&RawValue>::deserialize(deserializer)?.get();
-    match version(text).and_then(|version| store.recall(version)).and_then(known) {
-        Some(known) => Ok(known),
-        None => read(serde_json::from_str(text).map_err(de::Error::custom)?),
+    match decode_unless(deserializer, |version| store.recall(version).and_then(&known))? {
+        Decoded::Known(known) => Ok(known),
+        Decoded::Read(object) => read(object),
     }
-}
-
-/// The version of an object, without reading anything else of it.
-pub fn version(text: &str) -> Option<u64> {
-    let Versioned { metadata } = serde_json::from_str(text).ok()?;
-    metadata.resource_version?.parse().ok()
-}
-
-#[derive(Deserialize)]
-struct Versioned {
-    metadata: VersionedMeta,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct VersionedMeta {
-    resource_version: Option<String>,
 }
 
 impl<const K: usize> SeenChild<K> {

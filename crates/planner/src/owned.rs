@@ -14,12 +14,12 @@
 
 use api::names::{FENCE_ANNOTATION, FIELD_MANAGER};
 use serde_json::Value;
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
 
 use crate::child::Kind;
 use crate::json::{Json, at, get, items, text};
 
-/// Hash of the fields that one manager owns of one object (xxh3-128 of their canonical form).
+/// Hash of the fields that one manager owns of one object (a tree of xxh3-128).
 ///
 /// Not a defence against somebody who forges objects; it finds accidents.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -38,31 +38,31 @@ pub(crate) fn digest_of_seen(object: &Json) -> Option<OwnedDigest> {
         .filter(|entry| !is_ours_entry(entry))
         .map(|entry| at(entry, &["fieldsV1"]))
         .collect();
-    Some(digest(project(object, fields, &others)))
+    Some(OwnedDigest(hash_of_owned(object, Place::Object, fields, &others)))
 }
 
 /// Digest of an apply body.
 pub fn digest_of_body(body: &Value) -> OwnedDigest {
     let body = Json::from(body);
-    let identity = ["name", "namespace", "uid", "resourceVersion"];
-    digest(members(
-        &body,
-        |name| !["apiVersion", "kind"].contains(&name),
-        |name, value| match name {
-            "metadata" => members(value, |name| !identity.contains(&name), |_, value| Part::Whole(value)),
-            _ => Part::Whole(value),
-        },
+    let kept = |(name, _): &(&str, &Json)| !["apiVersion", "kind"].contains(name);
+    let hash = |(name, value)| match name {
+        "metadata" => (name, hash_without_identity(value)),
+        _ => (name, hash_of(value, Place::Object.below(name))),
+    };
+    OwnedDigest(hash_of_members(
+        Place::Object,
+        body.iter_object().into_iter().flatten().filter(kept).map(hash),
     ))
 }
 
-/// Digest of any value in canonical form: key order, and the order of lists of objects, do not count.
+/// Digest of any value: the order of keys, and the order of lists of objects, do not count.
 pub fn digest_of_value<'a>(value: impl Into<Json<'a>>) -> OwnedDigest {
-    digest(Part::Whole(&value.into()))
+    digest_of_part(&value.into())
 }
 
 /// The same, of one that is still needed.
 pub(crate) fn digest_of_part(value: &Json) -> OwnedDigest {
-    digest(Part::Whole(value))
+    OwnedDigest(hash_of(value, Place::Object))
 }
 
 /// The entries of `managedFields`.
@@ -82,81 +82,53 @@ fn our_fields<'a>(object: &'a Json<'_>) -> Option<&'a Json<'a>> {
     get(entries(object).iter().find(|entry| is_ours_entry(entry))?, "fieldsV1")
 }
 
-/// A value cut down to a part of it, without a copy.
-enum Part<'a> {
-    /// All of it.
-    Whole(&'a Json<'a>),
-    /// Members of an object.
-    Members(Vec<(&'a str, Part<'a>)>),
-    /// Items of a list.
-    Items(Vec<Part<'a>>),
-}
-
-impl Part<'_> {
-    fn is_object(&self) -> bool {
-        match self {
-            Self::Whole(value) => value.is_object(),
-            Self::Members(_) => true,
-            Self::Items(_) => false,
-        }
-    }
-}
-
-/// The members of `value` that are wanted, each cut down; all of it, if it is no object.
-fn members<'a>(
-    value: &'a Json<'a>,
-    wanted: impl Fn(&str) -> bool,
-    cut: impl Fn(&str, &'a Json<'a>) -> Part<'a>,
-) -> Part<'a> {
-    let Json::Object(object) = value else {
-        return Part::Whole(value);
-    };
-    let kept = object.iter().filter(|(name, _)| wanted(name));
-    Part::Members(kept.map(|(name, value)| (name, cut(name, value))).collect())
-}
-
-/// Keeps of `value` what the `FieldsV1` tree names. A leaf (`{}`) keeps everything below it that `others`, the trees of
+/// Hash of what the `FieldsV1` tree names of `value`. A leaf (`{}`) names everything below it that `others`, the trees of
 /// other managers, do not name: an empty map that we applied (`emptyDir: {}`) is a leaf too, and what they add into it
 /// is theirs.
-fn project<'a>(value: &'a Json<'a>, fields: &'a Json<'a>, others: &[&Json]) -> Part<'a> {
+fn hash_of_owned<'a>(value: &'a Json<'a>, place: Place, fields: &'a Json<'a>, others: &[&'a Json<'a>]) -> u128 {
     let Some(fields) = fields.iter_object().filter(|_| !is_leaf(fields)) else {
-        return without(value, others);
+        return hash_without(value, place, others);
     };
     let below = |key: &str| -> Vec<&Json> { others.iter().filter_map(|other| get(other, key)).collect() };
     match value {
-        Json::Object(object) => Part::Members(
-            fields
-                .filter_map(|(field, ours)| {
-                    let name = field.strip_prefix("f:")?;
-                    Some((name, project(object.get(name)?, ours, &below(field))))
-                })
-                .collect(),
+        Json::Object(object) => hash_of_members(
+            place,
+            fields.filter_map(|(field, ours)| {
+                let name = field.strip_prefix("f:")?;
+                let hash = hash_of_owned(object.get(name)?, place.below(name), ours, &below(field));
+                Some((name, hash))
+            }),
         ),
         Json::Array(items) => {
             let keys = Keys::of(fields);
             let selected = items.iter().filter_map(|item| Some((item, keys.select(item)?)));
-            Part::Items(
-                selected
-                    .map(|(item, (key, ours))| project(item, ours, &below(key)))
-                    .collect(),
-            )
+            hash_of_items(selected.map(|(item, (key, ours))| {
+                let hash = hash_of_owned(item, Place::Elsewhere, ours, &below(key));
+                (item.is_object(), hash)
+            }))
         }
-        scalar => Part::Whole(scalar),
+        scalar => hash_of(scalar, place),
+    }
+}
+
+/// Hash of `value` without the members that `others` name. What they own as a whole, as we do, stays.
+fn hash_without(value: &Json, place: Place, others: &[&Json]) -> u128 {
+    let theirs = |name: &str| others.iter().any(|other| get(other, &format!("f:{name}")).is_some());
+    match value {
+        Json::Object(object) => hash_of_members(
+            place,
+            object
+                .iter()
+                .filter(|(name, _)| !theirs(name))
+                .map(|(name, value)| (name, hash_of(value, place.below(name)))),
+        ),
+        other => hash_of(other, place),
     }
 }
 
 /// Whether a `FieldsV1` tree has nothing below.
 fn is_leaf(fields: &Json) -> bool {
     fields.iter_object().is_some_and(|mut below| below.next().is_none())
-}
-
-/// `value` without the members that `others` name. What they own as a whole, as we do, stays.
-fn without<'a>(value: &'a Json<'a>, others: &[&Json]) -> Part<'a> {
-    if others.is_empty() {
-        return Part::Whole(value);
-    }
-    let theirs = |name: &str| others.iter().any(|other| get(other, &format!("f:{name}")).is_some());
-    members(value, |name| !theirs(name), |_, value| Part::Whole(value))
 }
 
 /// The keys of a list in a `FieldsV1` tree, each with the tree below it.
@@ -206,105 +178,115 @@ fn same(one: &Json, other: &Json) -> bool {
     }
 }
 
-fn digest(mut part: Part) -> OwnedDigest {
-    leave_out_fence(&mut part);
-    let mut canonical = Vec::with_capacity(1024);
-    write(&part, &mut canonical);
-    OwnedDigest(xxh3_128(&canonical))
+/// How far from the root of an object a value lies, as far as it matters for what is left out.
+#[derive(Clone, Copy)]
+enum Place {
+    /// The object itself.
+    Object,
+    /// `metadata`.
+    Metadata,
+    /// `metadata.annotations`.
+    Annotations,
+    /// Anywhere else.
+    Elsewhere,
 }
 
-/// Leaves out the fence, and annotations of which nothing is left.
-fn leave_out_fence(object: &mut Part) {
-    let not_fence = |name: &str| name != FENCE_ANNOTATION;
-    change(object, "metadata", |metadata| {
-        change(metadata, "annotations", |annotations| match annotations {
-            Part::Whole(all) => *annotations = members(all, not_fence, |_, value| Part::Whole(value)),
-            Part::Members(all) => all.retain(|(name, _)| not_fence(name)),
-            Part::Items(_) => {}
-        });
-        if let Part::Members(all) = metadata {
-            all.retain(|(name, part)| *name != "annotations" || !matches!(part, Part::Members(all) if all.is_empty()));
+impl Place {
+    /// The place of the member of this name.
+    fn below(self, name: &str) -> Self {
+        match (self, name) {
+            (Self::Object, "metadata") => Self::Metadata,
+            (Self::Metadata, "annotations") => Self::Annotations,
+            _ => Self::Elsewhere,
         }
-    });
-}
-
-/// Changes the member of this name, if there is one.
-fn change(object: &mut Part, name: &str, with: impl FnOnce(&mut Part)) {
-    if let Part::Whole(whole) = object
-        && get(whole, name).is_some()
-    {
-        *object = members(whole, |_| true, |_, value| Part::Whole(value));
     }
-    if let Part::Members(all) = object
-        && let Some((_, part)) = all.iter_mut().find(|(found, _)| *found == name)
-    {
-        with(part);
+
+    /// Whether a member counts. The fence does not, nor do annotations of which nothing is left.
+    fn counts(self, name: &str, hash: u128) -> bool {
+        match self {
+            Self::Metadata => name != "annotations" || hash != hash_of_object(0),
+            Self::Annotations => name != FENCE_ANNOTATION,
+            Self::Object | Self::Elsewhere => true,
+        }
     }
 }
 
-/// Writes a part in canonical form. Keys are sorted; objects in a list are sorted by content, because an associative
-/// list keeps the order of its first writer, not ours. Scalars in a list keep their order: it means something there.
-fn write(part: &Part, into: &mut Vec<u8>) {
-    match part {
-        Part::Whole(value) => write_value(value, into),
-        Part::Members(all) => write_members(all.iter().map(|(name, part)| (*name, part)).collect(), write, into),
-        Part::Items(all) => write_items(all, Part::is_object, write, into),
-    }
-}
-
-fn write_value(value: &Json, into: &mut Vec<u8>) {
+/// Hash of a value, taken while it is walked: nothing of it is copied, and nothing is sorted.
+fn hash_of(value: &Json, place: Place) -> u128 {
     match value {
-        Json::Null => into.push(b'n'),
-        Json::Bool(flag) => into.push(if *flag { b't' } else { b'f' }),
-        Json::Number(number) => {
-            into.push(b'#');
-            into.extend_from_slice(number.to_string().as_bytes());
-            into.push(b';');
-        }
-        Json::Str(text) => sized(b's', text, into),
-        Json::Array(items) => write_items(items, Json::is_object, write_value, into),
-        Json::Object(object) => write_members(object.iter().collect(), write_value, into),
+        Json::Null => tagged(b'n', &[]),
+        Json::Bool(flag) => tagged(b'b', &[u8::from(*flag)]),
+        Json::Number(number) => tagged(b'#', number.to_string().as_bytes()),
+        Json::Str(text) => tagged(b's', text.as_bytes()),
+        Json::Array(items) => hash_of_items(
+            items
+                .iter()
+                .map(|item| (item.is_object(), hash_of(item, Place::Elsewhere))),
+        ),
+        Json::Object(object) => hash_of_members(
+            place,
+            object
+                .iter()
+                .map(|(name, value)| (name, hash_of(value, place.below(name)))),
+        ),
     }
 }
 
-fn write_members<T>(mut members: Vec<(&str, &T)>, write: impl Fn(&T, &mut Vec<u8>), into: &mut Vec<u8>) {
-    members.sort_unstable_by_key(|(name, _)| *name);
-    into.push(b'{');
-    for (name, value) in members {
-        sized(b'k', name, into);
-        write(value, into);
+/// Hash of `metadata` without what only says which object it is.
+fn hash_without_identity(metadata: &Json) -> u128 {
+    let identity = ["name", "namespace", "uid", "resourceVersion"];
+    match metadata {
+        Json::Object(object) => hash_of_members(
+            Place::Metadata,
+            object
+                .iter()
+                .filter(|(name, _)| !identity.contains(name))
+                .map(|(name, value)| (name, hash_of(value, Place::Metadata.below(name)))),
+        ),
+        other => hash_of(other, Place::Metadata),
     }
-    into.push(b'}');
 }
 
-fn write_items<T>(items: &[T], is_object: impl Fn(&T) -> bool, write: impl Fn(&T, &mut Vec<u8>), into: &mut Vec<u8>) {
-    if !items.iter().all(is_object) {
-        into.push(b'[');
-        for item in items {
-            write(item, into);
-        }
-        into.push(b']');
-        return;
-    }
-    let start = into.len();
-    let mut digests: Vec<u128> = Vec::with_capacity(items.len());
-    for item in items {
-        write(item, into);
-        digests.push(xxh3_128(&into[start..]));
-        into.truncate(start);
-    }
-    digests.sort_unstable();
-    into.extend_from_slice(b"{[");
-    for digest in digests {
-        into.extend_from_slice(&digest.to_le_bytes());
-    }
-    into.extend_from_slice(b"]}");
+/// Hash of an object, from the hashes of its members. A sum, since their order does not count.
+fn hash_of_members<'a>(place: Place, members: impl Iterator<Item = (&'a str, u128)>) -> u128 {
+    let counted = members.filter(|(name, hash)| place.counts(name, *hash));
+    hash_of_object(counted.fold(0, |sum: u128, (name, hash)| {
+        sum.wrapping_add(both(tagged(b'k', name.as_bytes()), hash))
+    }))
 }
 
-fn sized(tag: u8, text: &str, into: &mut Vec<u8>) {
-    into.push(tag);
-    into.extend_from_slice(&(text.len() as u64).to_le_bytes());
-    into.extend_from_slice(text.as_bytes());
+/// Hash of an object, from the sum over its members.
+fn hash_of_object(sum: u128) -> u128 {
+    tagged(b'{', &sum.to_le_bytes())
+}
+
+/// Hash of a list, from the hashes of its items and whether each is an object. The order of objects does not count,
+/// because an associative list keeps the order of its first writer, not ours; that of anything else means something.
+fn hash_of_items(items: impl Iterator<Item = (bool, u128)>) -> u128 {
+    let (mut all_are_objects, mut sum, mut sequence) = (true, 0_u128, 0);
+    for (is_object, hash) in items {
+        all_are_objects &= is_object;
+        sum = sum.wrapping_add(hash);
+        sequence = both(sequence, hash);
+    }
+    if all_are_objects {
+        tagged(b'(', &sum.to_le_bytes())
+    } else {
+        tagged(b'[', &sequence.to_le_bytes())
+    }
+}
+
+/// Hash of two hashes in this order.
+fn both(first: u128, second: u128) -> u128 {
+    let mut bytes = [0; 32];
+    bytes[..16].copy_from_slice(&first.to_le_bytes());
+    bytes[16..].copy_from_slice(&second.to_le_bytes());
+    xxh3_128(&bytes)
+}
+
+/// Hash of bytes that are of this kind.
+fn tagged(kind: u8, bytes: &[u8]) -> u128 {
+    xxh3_128_with_seed(bytes, kind.into())
 }
 
 /// Lists in which an item that another manager added changes what *our* part means: a port of a Service, a variable

@@ -119,10 +119,10 @@ impl ShardMap {
     pub fn owned_by<'a>(&'a self, incarnation: &Incarnation) -> impl Iterator<Item = (Bucket, Epoch)> + use<'a> {
         // Looked up once, since this is asked at every step of every member.
         let place = self.index_of(incarnation);
-        let owned = move |bucket: &Bucket| place.is_some() && self.owners[usize::from(bucket.index())] == place;
-        self.buckets()
-            .filter(owned)
-            .filter_map(|bucket| Some((bucket, self.epoch(bucket)?)))
+        let buckets = self.buckets().zip(&self.owners).zip(&self.epochs);
+        buckets
+            .filter(move |((_, owner), _)| place.is_some() && **owner == place)
+            .map(|((bucket, _), epoch)| (bucket, *epoch))
     }
 
     /// All of its buckets.

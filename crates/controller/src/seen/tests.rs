@@ -1,3 +1,4 @@
+use kube::core::WatchEvent;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -143,4 +144,28 @@ fn the_event_of_an_answer_about_a_database_is_not_read() {
     let known = || STORE.sync_scope(store.clone(), || read::<SeenDatabase>(&text));
     assert!(!known().paused, "what was answered");
     assert!(known().paused, "what is written there, when it comes again");
+}
+
+#[test]
+fn an_event_is_known_in_whichever_order_its_members_come() {
+    let store = Store::default();
+    store.hold(sharding::Bucket::all());
+    let (one, next) = (service(7), service(8));
+    for (object, text) in [
+        (&one, format!(r#"{{"type":"MODIFIED","object":{one}}}"#)),
+        (&next, format!(r#"{{"object":{next},"type":"MODIFIED"}}"#)),
+    ] {
+        let SeenChild { child, mut facts, .. } = read::<SeenChild<SERVICE>>(object);
+        Arc::make_mut(&mut facts).deleting = true;
+        store.answer_child(&Key::new("shop", "orders"), child, facts);
+        for known in [true, false] {
+            let event = STORE.sync_scope(store.clone(), || {
+                serde_json::from_str::<WatchEvent<SeenChild<SERVICE>>>(&text)
+            });
+            let Ok(WatchEvent::Modified(seen)) = event else {
+                panic!("{text}: {event:?}");
+            };
+            assert_eq!(seen.facts.deleting, known, "{text}");
+        }
+    }
 }

@@ -169,3 +169,64 @@ fn what_others_put_into_an_empty_map_of_ours_is_theirs() {
     assert_eq!(digest_of_live(&object(false)), ours);
     assert_eq!(digest_of_live(&object(true)), ours);
 }
+
+#[test]
+fn only_the_fence_of_the_object_itself_is_left_out() {
+    let of = |annotations: Value| digest_of_body(&json!({"metadata": {"name": "x", "annotations": annotations}}));
+    let fence = |epoch: &str| json!({FENCE_ANNOTATION: epoch});
+    let with_another = |epoch: &str| json!({FENCE_ANNOTATION: epoch, "a": "1"});
+    assert_eq!(of(fence("1")), of(fence("2")));
+    assert_eq!(of(with_another("1")), of(with_another("2")));
+    assert_eq!(of(with_another("1")), of(json!({"a": "1"})));
+    assert_ne!(of(with_another("1")), of(fence("1")));
+    let bare = digest_of_body(&json!({"metadata": {}}));
+    assert_eq!(of(fence("1")), bare, "nothing is left of the annotations");
+    assert_eq!(of(json!({})), bare);
+    let of_template = |epoch| digest_of_body(&json!({"spec": {"metadata": {"annotations": fence(epoch)}}}));
+    assert_ne!(of_template("1"), of_template("2"));
+}
+
+#[test]
+fn values_that_differ_have_digests_that_differ() {
+    let all = [
+        json!(null),
+        json!(false),
+        json!(true),
+        json!(0),
+        json!(1),
+        json!(-1),
+        json!(1.5),
+        json!(""),
+        json!("1"),
+        json!("true"),
+        json!([]),
+        json!([[]]),
+        json!([null]),
+        json!(["a", "b"]),
+        json!([["a"], "b"]),
+        json!([["a", "b"]]),
+        json!(["ab"]),
+        json!({}),
+        json!([{}]),
+        json!([{}, {}]),
+        json!([{}, "a"]),
+        json!(["a", {}]),
+        json!({"a": {}}),
+        json!({"a": []}),
+        json!({"a": null}),
+        json!({"a": "1", "b": "2"}),
+        json!({"a": "2", "b": "1"}),
+        json!({"a": "b"}),
+        json!({"b": "a"}),
+        json!({"a": {"b": "c"}}),
+        json!({"a": {"b": "c"}, "b": "c"}),
+        json!([{"a": "1"}, {"b": "2"}]),
+        json!([{"a": "1", "b": "2"}]),
+        json!([{"a": "2"}, {"b": "1"}]),
+    ];
+    for (index, one) in all.iter().enumerate() {
+        for other in &all[..index] {
+            assert_ne!(digest_of_value(one), digest_of_value(other), "{one} and {other}");
+        }
+    }
+}

@@ -185,13 +185,32 @@ impl Member {
 
     fn follow_the_map(&mut self, now: Millis, config: &Config, leader: &Leader, commands: &mut Vec<Command>) {
         self.end_if_nothing_is_left(config);
-        let mut given: BTreeMap<Bucket, Epoch> = match self.obeyed() {
-            Some(map) if !self.ending => map
-                .owned_by(&config.me)
-                .filter(|(bucket, _)| !map.drains(*bucket))
-                .collect(),
-            _ => BTreeMap::new(),
+        // So it is at nearly every step, and then there are neither buckets to drain nor any to start.
+        let settled = self.works_as_given(config) && config.flaw != Some(Flaw::FollowersComputeOwnership);
+        if !settled {
+            self.change_work(now, config, leader, commands);
+        }
+        self.prepare(config, commands);
+        self.settle_reports(settled, config);
+    }
+
+    /// The map whose buckets it is to work in.
+    fn followed(&self) -> Option<&ShardMap> {
+        self.obeyed().map(Arc::as_ref).filter(|_| !self.ending)
+    }
+
+    /// Whether it serves exactly what the map gives to it, under the epochs of the map.
+    fn works_as_given(&self, config: &Config) -> bool {
+        let Some(map) = self.followed() else {
+            return self.work.is_empty();
         };
+        let given = given(map, &config.me).map(|(bucket, epoch)| (bucket, Work::Serving(epoch)));
+        self.work.iter().map(|(bucket, work)| (*bucket, *work)).eq(given)
+    }
+
+    fn change_work(&mut self, now: Millis, config: &Config, leader: &Leader, commands: &mut Vec<Command>) {
+        let map = self.followed();
+        let mut given: BTreeMap<Bucket, Epoch> = map.map_or_else(BTreeMap::new, |map| given(map, &config.me).collect());
         if config.flaw == Some(Flaw::FollowersComputeOwnership) {
             self.help_oneself(&mut given, now, config, leader);
         }
@@ -209,8 +228,6 @@ impl Member {
                 }
             }
         }
-        self.prepare(config, commands);
-        self.settle_reports(config);
     }
 
     fn may_start(&self, now: Millis, config: &Config) -> bool {
@@ -249,8 +266,8 @@ impl Member {
         }
     }
 
-    /// Keeps of what it would report only what is still true.
-    fn settle_reports(&mut self, config: &Config) {
+    /// Keeps of what it would report only what is still true. Whoever is `settled` works only in what it owns.
+    fn settle_reports(&mut self, settled: bool, config: &Config) {
         let Some((version, map)) = self.map.clone() else { return };
         let number = map
             .as_ref()
@@ -266,10 +283,11 @@ impl Member {
             map.as_ref()
                 .is_some_and(|map| map.owner(*bucket) == Some(&config.me) && map.epoch(*bucket) <= Some(*fence))
         });
-        let stopped = self
-            .work
-            .keys()
-            .all(|bucket| map.as_ref().is_some_and(|map| map.owner(*bucket) == Some(&config.me)));
+        let stopped = settled
+            || self
+                .work
+                .keys()
+                .all(|bucket| map.as_ref().is_some_and(|map| map.owner(*bucket) == Some(&config.me)));
         if stopped || config.flaw == Some(Flaw::SeenBeforeStopped) {
             self.seen = version;
         }
@@ -345,6 +363,11 @@ impl Member {
             }
         }
     }
+}
+
+/// What a map gives to a member, in the order of the buckets.
+fn given(map: &ShardMap, me: &Incarnation) -> impl Iterator<Item = (Bucket, Epoch)> {
+    map.owned_by(me).filter(|(bucket, _)| !map.drains(*bucket))
 }
 
 pub(super) fn as_command(kept: Kept, wish: Wish) -> Command {

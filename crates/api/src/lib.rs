@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`database`] (the resource as users write it), [`database::status`] (what the operator reports),
 //! [`exception`] (rules of policy that some may break), [`names`]; then the value types [`quantity`], [`version`], [`schedule`], [`retention`], which are exact and know no
-//! clock; then [`fault`] (how refusals are told), [`rules`] (what the API server refuses) and [`strict`] (reading
+//! clock; then [`fault`] (how refusals are told), [`rules`] and `metadata` (what the API server refuses) and [`strict`] (reading
 //! manifests without a server).
 //!
 //! Values stand in the spec as text and are parsed by whoever judges them, so that one bad Database never breaks the

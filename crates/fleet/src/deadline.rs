@@ -38,7 +38,7 @@ pub fn next(process: &Process, now: Millis, config: &Config) -> Millis {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use sharding::map::Expected;
     use sharding::protocol::{Observed, Version, Work};
     use sharding::timing::Timings;
@@ -48,7 +48,8 @@ mod tests {
 
     type Change = fn(&mut Process);
 
-    fn config() -> Config {
+    /// Of a member of tests.
+    pub(crate) fn config() -> Config {
         Config {
             me: "a_1".parse().expect("an incarnation"),
             timings: Timings::FAST,

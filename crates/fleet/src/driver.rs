@@ -286,26 +286,17 @@ impl Driver {
 
 #[cfg(test)]
 mod tests {
-    use sharding::map::Expected;
     use sharding::protocol::{Answer, Kept, Version};
-    use sharding::timing::Timings;
 
     use super::*;
+    use crate::deadline::tests::config;
 
     fn driver() -> (Driver, Orders) {
         let nowhere = kube::Config::new("https://127.0.0.1:1/".parse().expect("a URL"));
         let (driver, _, orders) = Driver::new(Settings {
             clients: Clients::new(&nowhere, "test", None).expect("clients"),
             namespace: "here".to_owned(),
-            protocol: Config {
-                me: "a_1".parse().expect("an incarnation"),
-                timings: Timings::FAST,
-                expected: Expected::of("here"),
-                shards: 1,
-                prepare_ms: 10_000,
-                assign: |owners, _, _| owners.to_vec(),
-                flaw: None,
-            },
+            protocol: config(),
             weight: 1,
             clocks: Clocks {
                 boot: || 5,

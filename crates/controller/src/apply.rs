@@ -5,6 +5,7 @@
 //! would start or restart the database waits. Any other failure ends the round. What was done stays done, and the next
 //! plan starts from what is observed.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -281,7 +282,7 @@ impl Round<'_> {
         generate: Generate,
         admin: &mut Option<Value>,
     ) -> Result<Done, ApplyError> {
-        let mut body = body.clone();
+        let mut body = Cow::Borrowed(body);
         let extra = match generate {
             Generate::Nothing => BTreeMap::new(),
             Generate::AdminCredentials => {
@@ -309,13 +310,13 @@ impl Round<'_> {
             }
         };
         for (name, value) in extra {
-            body["data"][name] = json!(BASE64.encode(value));
+            body.to_mut()["data"][name] = json!(BASE64.encode(value));
         }
         match self.writer.create(child, &body).await {
             Ok(answer) => {
                 self.keep(answer);
                 if generate == Generate::AdminCredentials {
-                    *admin = Some(body);
+                    *admin = Some(body.into_owned());
                 }
                 Ok(Done::Written)
             }

@@ -3,7 +3,6 @@
 //!
 //! A repair is an apply of the very same fields as before; a change of what is declared is none, and is never put off.
 
-use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,20 +10,12 @@ use std::time::{Duration, Instant};
 use planner::child::ChildRef;
 use serde_json::Value;
 
+use crate::recent::Recent;
 use crate::store::Key;
 
 /// The last repairs of each child.
 #[derive(Default)]
-pub struct Contests(Mutex<All>);
-
-#[derive(Default)]
-struct All {
-    of: HashMap<(Key, ChildRef), Repairs>,
-    /// How many there may be before the old ones are looked for again.
-    room: usize,
-    /// When they were looked for last.
-    looked: Option<Instant>,
-}
+pub struct Contests(Mutex<Recent<(Key, ChildRef), Repairs>>);
 
 struct Repairs {
     /// Hash of the fields.
@@ -38,8 +29,6 @@ impl Contests {
     pub const REPAIRS: usize = 30;
     /// How long a repair is remembered.
     pub const WINDOW: Duration = Duration::from_mins(1);
-    /// So many children are remembered before any is forgotten: below that, looking for old ones is not worth it.
-    const ROOM: usize = 64;
     /// When to look again after a repair was put off.
     pub const ASK_AGAIN: Duration = Duration::from_secs(10);
 
@@ -52,37 +41,24 @@ impl Contests {
         let mut hasher = DefaultHasher::new();
         to.hash(&mut hasher);
         let to = hasher.finish();
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.forget(now);
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = recent.at(now, Self::WINDOW, |repairs| {
+            repairs.forget(now);
+            !repairs.at.is_empty()
+        });
         let none = || Repairs { to, at: Vec::new() };
-        let repairs = all.of.entry((key.clone(), child.clone())).or_insert_with(none);
+        let repairs = all.entry((key.clone(), child.clone())).or_insert_with(none);
         repairs.forget(now);
         if repairs.to != to {
             *repairs = none();
         }
         let admitted = repairs.at.len() < Self::REPAIRS;
         if admitted {
+            // One at a time: of most children there is one.
+            repairs.at.reserve_exact(1);
             repairs.at.push(now);
         }
         admitted
-    }
-}
-
-impl All {
-    /// Forgets children whose repairs are all long past: when there are twice as many as were left the last time, or a
-    /// window has passed since. So what this costs for one repair does not grow with the fleet.
-    fn forget(&mut self, now: Instant) {
-        let looked = *self.looked.get_or_insert(now);
-        if self.of.len() < self.room.max(Contests::ROOM) && now.duration_since(looked) < Contests::WINDOW {
-            return;
-        }
-        self.looked = Some(now);
-        self.of.retain(|_, repairs| {
-            repairs.forget(now);
-            !repairs.at.is_empty()
-        });
-        self.room = 2 * self.of.len();
-        self.of.shrink_to(self.room);
     }
 }
 
@@ -118,20 +94,5 @@ mod tests {
         assert!(contests.admit_at(&key, &child, after, start), "a new declaration");
         let later = start + Contests::WINDOW;
         assert!(contests.admit_at(&key, &child, after, later));
-    }
-
-    #[test]
-    fn what_is_long_past_is_forgotten() {
-        let contests = Contests::default();
-        let start = Instant::now();
-        let remembered = || contests.0.lock().expect("no panic").of.len();
-        let repair = |number: usize, at| {
-            let child = ChildRef::new(Kind::Service, format!("orders-{number}"));
-            assert!(contests.admit_at(&Key::new("shop", "orders"), &child, &json!(1), at));
-        };
-        (0..1000).for_each(|number| repair(number, start));
-        assert_eq!(remembered(), 1000, "nothing is forgotten within the window");
-        repair(1000, start + Contests::WINDOW);
-        assert_eq!(remembered(), 1, "what is past went");
     }
 }

@@ -41,6 +41,7 @@ pub mod audit;
 pub mod contests;
 pub mod credentials;
 pub mod dereference;
+pub mod events;
 pub mod gate;
 pub mod holdings;
 pub mod isolation;
@@ -50,6 +51,7 @@ mod meet;
 mod objects;
 pub mod ownership;
 pub mod permit;
+mod recent;
 pub mod reconcile;
 mod reopen;
 pub mod report;
@@ -120,7 +122,7 @@ pub async fn run(
         restarts: restarts::Restarts::new(settings.max_restarting),
         contests: contests::Contests::default(),
         desk: settings.desk.clone(),
-        reporter: report::Reporter::new(client, &settings.member),
+        events: events::Events::new(client, &settings.member),
         metrics: telemetry.metrics.clone(),
     });
     count_at_scrape(&telemetry.metrics, &sink, &fleet);

@@ -26,9 +26,10 @@ use crate::apply::{Applied, ApplyError, Round, apply};
 use crate::arrivals::Arrivals;
 use crate::contests::Contests;
 use crate::dereference::{DereferenceError, dereference, salt};
+use crate::events::Events;
 use crate::meet::meet;
 use crate::permit::Permit;
-use crate::report::{ReportError, Reporter, report};
+use crate::report::{ReportError, report};
 use crate::requests::{ApiError, Writer};
 use crate::restarts::Restarts;
 use crate::rule;
@@ -71,7 +72,7 @@ pub struct Context {
     /// Where policies are asked, if they are.
     pub desk: Option<Desk>,
     /// Publishes events.
-    pub reporter: Reporter,
+    pub events: Events,
     /// Counts.
     pub metrics: telemetry::Metrics,
 }

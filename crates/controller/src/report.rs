@@ -1,7 +1,6 @@
 //! The fifth step: the status, once, only if it changed, and an event for each transition.
 
-use kube::runtime::events::{Event, EventType, Recorder, Reporter as Source};
-use kube::{Client, Resource as _, ResourceExt as _};
+use kube::ResourceExt as _;
 use planner::plan::Subject;
 use planner::status::{Note, changes, notes};
 use serde_json::Value;
@@ -9,6 +8,7 @@ use telemetry::{Action, WriteOutcome};
 
 use api::database::DatabaseStatus;
 
+use crate::events::Events;
 use crate::reconcile::Context;
 use crate::requests::{ApiError, Writer};
 use crate::seen::SeenDatabase;
@@ -22,43 +22,14 @@ pub enum ReportError {
     Api(#[from] ApiError),
 }
 
-/// Publishes events by events.k8s.io, on transitions only.
-pub struct Reporter {
-    recorder: Recorder,
-}
-
-impl Reporter {
-    /// Publishes in the name of this member.
-    pub fn new(client: Client, member: &str) -> Self {
-        let source = Source {
-            controller: api::names::FIELD_MANAGER.to_owned(),
-            instance: Some(member.to_owned()),
-        };
-        Self {
-            recorder: Recorder::new(client, source),
-        }
-    }
-
-    /// Publishes one note about a Database. An event that is lost is told in the log, and harms nothing.
-    async fn publish(&self, database: &SeenDatabase, note: Note) -> WriteOutcome {
-        let event = Event {
-            type_: if note.warning {
-                EventType::Warning
-            } else {
-                EventType::Normal
-            },
-            reason: note.reason.to_owned(),
-            note: Some(note.message),
-            action: note.action.to_owned(),
-            secondary: None,
-        };
-        match self.recorder.publish(&event, &database.object_ref(&())).await {
-            Ok(()) => WriteOutcome::Success,
-            Err(error) => {
-                let error = telemetry::chain(&error);
-                tracing::warn!(database = %database.name_any(), reason = note.reason, error, "event lost");
-                WriteOutcome::Error
-            }
+/// Publishes one note. An event that is lost is told in the log, and harms nothing.
+async fn publish(events: &Events, database: &SeenDatabase, note: &Note) -> WriteOutcome {
+    match events.publish(database, note).await {
+        Ok(()) => WriteOutcome::Success,
+        Err(error) => {
+            let error = telemetry::chain(&error);
+            tracing::warn!(database = %database.name_any(), reason = note.reason, error, "event lost");
+            WriteOutcome::Error
         }
     }
 }
@@ -85,7 +56,7 @@ pub async fn report(
             // The status tells it, and the next transition is the next owner's to tell.
             break;
         }
-        let outcome = cx.reporter.publish(database, note).await;
+        let outcome = publish(&cx.events, database, &note).await;
         cx.metrics.writes.record(Action::Event, outcome);
     }
     Ok(())

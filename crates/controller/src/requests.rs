@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::names::{BUCKET_LABEL, FENCE_ANNOTATION, FIELD_MANAGER};
+use api::names::{FENCE_ANNOTATION, FIELD_MANAGER};
 use kube::Client;
 use kube::core::Request;
 use kube::core::params::{
@@ -23,10 +23,13 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use sharding::Epoch;
 
+use self::fenced::Fenced;
 pub use crate::api_error::ApiError;
 use crate::permit::Permit;
 use crate::seen::{SeenDatabase, version};
 use crate::store::{Key, Store};
+
+mod fenced;
 
 /// A client that writes on behalf of one Database, for as long as its permit holds.
 #[derive(Clone)]
@@ -35,6 +38,8 @@ pub struct Writer {
     namespace: String,
     /// As it stands in a label.
     bucket: String,
+    /// The epoch, as it stands in an annotation.
+    fence: String,
     permit: Permit,
     /// What is known of the Database with this key, if it is kept.
     known: Option<(Store, Key)>,
@@ -57,6 +62,7 @@ impl Writer {
             client,
             namespace: subject.namespace.clone(),
             bucket: subject.bucket.to_string(),
+            fence: permit.epoch().to_string(),
             permit,
             known: None,
         }
@@ -104,11 +110,17 @@ impl Writer {
 
     /// The body with the fence of this writer, and with the label by which the API server finds what the fence is compared
     /// with: somebody may have taken it off.
-    fn fenced(&self, body: &Value) -> Value {
-        let mut body = body.clone();
-        body["metadata"]["annotations"][FENCE_ANNOTATION] = json!(self.epoch().to_string());
-        body["metadata"]["labels"][BUCKET_LABEL] = json!(self.bucket);
-        body
+    fn fenced<'a>(&'a self, body: &'a Value, identity: &'a [(&'static str, &'a str)]) -> Fenced<'a> {
+        Fenced {
+            body,
+            fence: &self.fence,
+            bucket: &self.bucket,
+            identity,
+        }
+    }
+
+    fn merge_request(&self, child: &ChildRef, change: Fenced<'_>) -> BuiltRequest {
+        Request::new(self.path(child.kind)).patch(&child.name, &managed(), &KubePatch::Merge(change))
     }
 
     /// The version that bears the fence and the label of this writer: this one, or the one that a stamp makes of it.
@@ -118,10 +130,8 @@ impl Writer {
         if self.bears_the_fence(version) {
             return Ok(version.clone());
         }
-        let mut body = self.fenced(&json!({}));
-        body["metadata"]["uid"] = json!(version.uid);
-        body["metadata"]["resourceVersion"] = json!(version.resource_version);
-        let request = Request::new(self.path(child.kind)).patch(&child.name, &managed(), &KubePatch::Merge(body));
+        let identity = [("uid", &*version.uid), ("resourceVersion", &*version.resource_version)];
+        let request = self.merge_request(child, self.fenced(&Value::Null, &identity));
         let (_, stamped) = self.write_child(child, request).await?;
         Ok(stamped.version())
     }
@@ -133,7 +143,7 @@ impl Writer {
     /// The fence in a JSON patch of an object that has one.
     fn fence(&self) -> Value {
         let pointer = format!("/metadata/annotations/{}", FENCE_ANNOTATION.replace('/', "~1"));
-        json!({"op": "add", "path": pointer, "value": self.epoch().to_string()})
+        json!({"op": "add", "path": pointer, "value": self.fence})
     }
 
     /// What a JSON patch of exactly this version begins with. A `replace` by what is there, since the server answers a
@@ -163,9 +173,9 @@ impl Writer {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PostParams::default()
         };
-        let body = self.fenced(body).to_string().into_bytes();
-        self.write_child(child, Request::new(self.path(child.kind)).create(&parameters, body))
-            .await
+        let body = serde_json::to_vec(&self.fenced(body, &[])).map_err(kube::core::request::Error::SerializeBody);
+        let create = |body| Request::new(self.path(child.kind)).create(&parameters, body);
+        self.write_child(child, body.and_then(create)).await
     }
 
     /// Applies all fields that we own. With a uid, to that very object, and by force; without, to an object that must
@@ -181,11 +191,7 @@ impl Writer {
     }
 
     fn apply_request(&self, child: &ChildRef, body: &Value, known: Option<&str>) -> BuiltRequest {
-        let mut body = self.fenced(body);
-        match known {
-            Some(uid) => body["metadata"]["uid"] = json!(uid),
-            None => body["metadata"]["resourceVersion"] = json!(NO_VERSION),
-        }
+        let identity = [known.map_or(("resourceVersion", NO_VERSION), |uid| ("uid", uid))];
         let parameters = PatchParams {
             force: known.is_some(),
             field_manager: Some(FIELD_MANAGER.to_owned()),
@@ -193,14 +199,13 @@ impl Writer {
             field_validation: Some(ValidationDirective::Strict),
             ..PatchParams::default()
         };
-        Request::new(self.path(child.kind)).patch(&child.name, &parameters, &KubePatch::Apply(body))
+        let body = KubePatch::Apply(self.fenced(body, &identity));
+        Request::new(self.path(child.kind)).patch(&child.name, &parameters, &body)
     }
 
     /// Changes a few fields of the object with this uid.
     pub async fn merge(&self, child: &ChildRef, uid: &str, change: &Value) -> Answer {
-        let mut body = self.fenced(change);
-        body["metadata"]["uid"] = json!(uid);
-        let request = Request::new(self.path(child.kind)).patch(&child.name, &managed(), &KubePatch::Merge(body));
+        let request = self.merge_request(child, self.fenced(change, &[("uid", uid)]));
         self.write_child(child, request).await
     }
 
@@ -310,9 +315,9 @@ impl Writer {
 
     /// Changes metadata of the Database itself, if it is still at this version.
     pub async fn stamp(&self, name: &str, resource_version: &str, change: &Value) -> Result<SeenDatabase, ApiError> {
-        let mut body = self.fenced(change);
-        body["metadata"]["resourceVersion"] = json!(resource_version);
-        let request = Request::new(databases(&self.namespace)).patch(name, &managed(), &KubePatch::Merge(body));
+        let identity = [("resourceVersion", resource_version)];
+        let body = KubePatch::Merge(self.fenced(change, &identity));
+        let request = Request::new(databases(&self.namespace)).patch(name, &managed(), &body);
         // Always read: what is left of a Database whose last finalizer went is answered with its old version.
         self.write(&format!("Database {name}"), request).await
     }
@@ -373,6 +378,11 @@ pub async fn exchange<T: DeserializeOwned>(
     request: BuiltRequest,
 ) -> Result<T, ApiError> {
     decoded(object, &text(client, object, request).await?)
+}
+
+/// Sends a request of which only matters whether it is accepted.
+pub(crate) async fn accepted(client: &Client, object: &str, request: BuiltRequest) -> Result<(), ApiError> {
+    text(client, object, request).await.map(drop)
 }
 
 async fn text(client: &Client, object: &str, request: BuiltRequest) -> Result<String, ApiError> {

@@ -466,7 +466,14 @@ impl<'a> Planner<'a> {
     fn apply(&mut self, part: Part, effect: Effect) {
         let child = part.child(&self.desired.subject);
         match self.children.get(&child) {
-            None => self.push_apply(child, part.body(&self.cx), None, Why::Missing, Effect::None),
+            None => {
+                let body = part.body(&self.cx);
+                // Once it is made, the next plan asks for it, and the body would be made again.
+                if self.rendered.digest(part).is_none() {
+                    self.rendered.keep(part, digest_of_body(&body));
+                }
+                self.push_apply(child, body, None, Why::Missing, Effect::None);
+            }
             Some(found) if !self.ours(found) => self.block(Block::NameTaken(child)),
             // It goes; its end is an event, and then it is made again.
             Some(found) if found.deleting => {}

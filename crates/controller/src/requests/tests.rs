@@ -1,6 +1,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use api::names::BUCKET_LABEL;
 use kube::client::Body;
 use planner::child::Kind;
 use planner::plan::Subject;

@@ -399,8 +399,8 @@ impl Round<'_> {
     }
 
     fn keep(&mut self, (child, facts): (ChildRef, Arc<Child>)) {
-        self.children.insert(child.clone(), facts.clone());
-        self.store.answer_child(self.key, child, facts);
+        let facts = self.store.answer_child(self.key, child.clone(), facts);
+        self.children.insert(child, facts);
     }
 
     /// Takes what is left of a child that was deleted. It leaves the store by the event of its end only.

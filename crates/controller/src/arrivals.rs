@@ -59,7 +59,13 @@ impl Arrivals {
 
     /// One has gone, or has its label.
     pub fn remove(&self, key: &Key) {
-        self.lock().remove(key);
+        let mut all = self.lock();
+        all.remove(key);
+        // Many at once come seldom, and their memory is not kept for the next time.
+        if all.capacity() > 64 && all.len() < all.capacity() / 8 {
+            let room = 2 * all.len();
+            all.shrink_to(room);
+        }
     }
 
     /// After a new list (of one namespace, or of all): forgets what was not in it.

@@ -91,6 +91,13 @@ pub struct Settings {
     pub patience: Duration,
 }
 
+/// Microseconds since now, by the counter of the processor where that can be trusted.
+fn clock() -> impl Fn() -> u64 {
+    let clock = quanta::Clock::new();
+    let zero = clock.raw();
+    move || clock.delta_as_nanos(zero, clock.raw()) / 1000
+}
+
 /// Works in the buckets that the fleet gives to this replica, until the fleet has no more orders. When `stop` turns true
 /// it asks the fleet to take them back: requests in flight are finished, and nothing new is started.
 pub async fn run(
@@ -102,6 +109,7 @@ pub async fn run(
 ) {
     let queue = Arc::new(Queue::new(
         settings.queue,
+        clock(),
         rand::random::<u64>,
         telemetry.metrics.queue.clone(),
     ));

@@ -59,7 +59,7 @@ mod tests {
         let mut recent = Recent::default();
         let (start, mut looks) = (Instant::now(), 0);
         for number in 0..10_000 {
-            let all = recent.at(start, WINDOW, |_| {
+            let all = recent.at(start, WINDOW, |()| {
                 looks += 1;
                 true
             });

@@ -156,12 +156,14 @@ impl Store {
         self.0.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a child as the answer to a write told it: its event need not be read.
-    pub fn answer_child(&self, key: &Key, child: ChildRef, facts: Arc<Child>) {
+    /// Takes a child as the answer to a write told it: its event need not be read. Answers the same child.
+    pub fn answer_child(&self, key: &Key, child: ChildRef, facts: Arc<Child>) -> Arc<Child> {
         let (at, what) = (version(&facts.resource_version), Some(child.clone()));
-        if self.put_child(key, child, facts) {
+        let (news, facts) = self.take_child(key, child, facts);
+        if news {
             self.0.answers.told(at, key, what);
         }
+        facts
     }
 
     /// Takes a Database as the answer to a write told it: its event need not be read.
@@ -316,17 +318,18 @@ impl Store {
     /// Takes a child. Whether it is news; never, if its bucket is not held.
     pub fn put_child(&self, key: &Key, child: ChildRef, facts: Arc<Child>) -> bool {
         let at = version(&facts.resource_version);
-        let news = self.take_child(key, child, facts);
+        let (news, _) = self.take_child(key, child, facts);
         if !news {
             self.0.answers.take(at);
         }
         news
     }
 
-    fn take_child(&self, key: &Key, child: ChildRef, facts: Arc<Child>) -> bool {
+    /// Takes a child, which shares what it can with its siblings if nobody else has it yet.
+    fn take_child(&self, key: &Key, child: ChildRef, mut facts: Arc<Child>) -> (bool, Arc<Child>) {
         let mut all = self.lock();
         let Some(entries) = all.get_mut(&key.bucket) else {
-            return false;
+            return (false, facts);
         };
         let entry = entries.entry(key.clone()).or_default();
         let next = version(&facts.resource_version);
@@ -336,10 +339,13 @@ impl Store {
             .is_none_or(|known| next > version(&known.resource_version))
             && entry.gone.get(&child).is_none_or(|gone| next >= *gone);
         if news {
+            if let Some(facts) = Arc::get_mut(&mut facts) {
+                facts.share(entry.children.values().map(Arc::as_ref));
+            }
             entry.gone.remove(&child);
-            entry.children.insert(child, facts);
+            entry.children.insert(child, facts.clone());
         }
-        news
+        (news, facts)
     }
 
     /// Forgets a child that went at this version, unless a newer one has taken its place. Whether it was known.

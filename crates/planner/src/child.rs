@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use api::names;
@@ -129,7 +130,7 @@ pub struct Child {
     /// Whether it has a deletion timestamp.
     pub deleting: bool,
     /// Labels that say what it is.
-    pub marks: Marks,
+    pub marks: SharedMarks,
     /// Digest of the fields that we own, if we ever applied it.
     pub owned: Option<OwnedDigest>,
     /// JSON pointers of what others put where it changes our meaning (`owned::intruders`).
@@ -176,6 +177,37 @@ pub struct Marks {
     pub inputs: Option<Text>,
     /// Label `intent.example.com/role`.
     pub role: Option<Text>,
+}
+
+/// Marks that may be shared with other children. What changes them makes its own first.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct SharedMarks(Arc<Marks>);
+
+impl SharedMarks {
+    /// Whether both are one piece of memory.
+    pub fn is_one_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl From<Marks> for SharedMarks {
+    fn from(marks: Marks) -> Self {
+        Self(Arc::new(marks))
+    }
+}
+
+impl Deref for SharedMarks {
+    type Target = Marks;
+
+    fn deref(&self) -> &Marks {
+        &self.0
+    }
+}
+
+impl DerefMut for SharedMarks {
+    fn deref_mut(&mut self) -> &mut Marks {
+        Arc::make_mut(&mut self.0)
+    }
 }
 
 /// What a decision needs to know of one kind of child.
@@ -272,7 +304,7 @@ impl Child {
                 .map(Text::new),
             fence: text(metadata, &["annotations", names::FENCE_ANNOTATION]).and_then(|text| text.parse().ok()),
             deleting: text(metadata, &["deletionTimestamp"]).is_some(),
-            marks: Marks::of(metadata),
+            marks: Marks::of(metadata).into(),
             owned: owned::digest_of_seen(object),
             intruders: owned::intruders(kind, object).into(),
             facts: facts(kind, object),
@@ -293,6 +325,18 @@ impl Child {
             resource_version: self.resource_version.clone(),
             fence: self.fence,
             bucket: self.marks.bucket.clone(),
+        }
+    }
+
+    /// Gives up its own copies of what siblings say in the same words, as most children of a Database do.
+    pub fn share<'a>(&mut self, siblings: impl IntoIterator<Item = &'a Self>) {
+        for sibling in siblings {
+            if self.marks == sibling.marks {
+                self.marks = sibling.marks.clone();
+            }
+            if self.controller == sibling.controller {
+                self.controller.clone_from(&sibling.controller);
+            }
         }
     }
 

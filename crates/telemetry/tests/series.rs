@@ -96,7 +96,7 @@ impl Key for Name {
 async fn a_hundred_thousand_databases_add_no_series() {
     let metrics = Metrics::new("1.2.3").expect("metrics");
     let before = series(&metrics.scrape().expect("text"));
-    let queue = Queue::new(Limits::default(), || 0, metrics.queue.clone());
+    let queue = Queue::new(Limits::default(), || 0, || 0, metrics.queue.clone());
     for database in 0..100_000 {
         let name = Name(format!("team-{}", database % 500), format!("orders-{database}"));
         queue.add(name, Class::Resync);
@@ -281,7 +281,7 @@ fn requests_for_decisions_count_on_their_own_series() {
 #[test]
 fn gauges_are_set_at_the_moment_of_the_scrape() {
     let metrics = Metrics::new("1.2.3").expect("metrics");
-    let queue = Queue::new(Limits::default(), || 0, metrics.queue.clone());
+    let queue = Queue::new(Limits::default(), || 0, || 0, metrics.queue.clone());
     metrics.before_scrape({
         let queue = queue.clone();
         move |metrics| {

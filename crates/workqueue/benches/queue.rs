@@ -63,7 +63,10 @@ fn add_get_done(c: &mut Criterion) {
             capacity: usize::MAX,
             ..Limits::default()
         };
-        let queue = Queue::new(limits, || 0, ());
+        // As the operator has it.
+        let clock = quanta::Clock::new();
+        let zero = clock.raw();
+        let queue = Queue::new(limits, move || clock.delta_as_nanos(zero, clock.raw()) / 1000, || 0, ());
         let mut spare: VecDeque<Id> = names(2 * depth).into();
         for name in spare.drain(depth..) {
             queue.add(name, Class::UserChange);

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`Class`] (how urgent a request is), [`Key`] (whose it is), `turns.rs` (who is next), `table.rs`
 //! (where a key is), [`State`] (the queue as a value: requests and the time in, keys out; no clock, no randomness, no
-//! thread), then [`Queue`], the thin shell that owns the clock, lets workers wait, and counts.
+//! thread), then [`Queue`], the thin shell that asks the clock, lets workers wait, and counts.
 //!
 //! Promises:
 //! - One key, one worker: a key that is being worked on is not handed out a second time.

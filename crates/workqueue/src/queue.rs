@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep;
 
 use crate::backoff::micros;
 use crate::{Class, Counts, InWork, Key, Limits, Metrics, State, Taken};
@@ -30,8 +30,8 @@ struct Shared<K: Key> {
     /// Wakes those who wait in [`Queue::recall`].
     recall: Notify,
     metrics: Box<dyn Metrics>,
-    /// Zero of the clock that [`State`] sees.
-    zero: Instant,
+    /// The clock that [`State`] sees.
+    clock: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
 struct Inner<K: Key> {
@@ -43,13 +43,23 @@ struct Inner<K: Key> {
 /// What a worker finds when it looks.
 enum Look<K> {
     Found(Taken<K>),
-    Nothing { next_due: Option<Instant> },
+    /// Nothing, for so long.
+    Nothing {
+        next_due: Option<Duration>,
+    },
     ShutDown,
 }
 
 impl<K: Key> Queue<K> {
-    /// An empty queue. `draw` gives uniformly random numbers for the jitter of retries; `metrics` counts, or `()`.
-    pub fn new(limits: Limits, draw: impl FnMut() -> u64 + Send + 'static, metrics: impl Metrics) -> Self {
+    /// An empty queue. `clock` tells microseconds since any fixed moment, never going back, at the pace of the timers of
+    /// the runtime; it is asked for each operation, so how soon it answers matters. `draw` gives uniformly random numbers
+    /// for the jitter of retries; `metrics` counts, or `()`.
+    pub fn new(
+        limits: Limits,
+        clock: impl Fn() -> u64 + Send + Sync + 'static,
+        draw: impl FnMut() -> u64 + Send + 'static,
+        metrics: impl Metrics,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 inner: Mutex::new(Inner {
@@ -61,7 +71,7 @@ impl<K: Key> Queue<K> {
                 idle: Notify::new(),
                 recall: Notify::new(),
                 metrics: Box::new(metrics),
-                zero: Instant::now(),
+                clock: Box::new(clock),
             }),
         }
     }
@@ -157,7 +167,7 @@ impl<K: Key> Queue<K> {
     /// For how long the keys being worked on have been so.
     pub fn in_work(&self) -> InWork {
         let inner = self.shared.lock();
-        inner.state.in_work(self.shared.now_us())
+        inner.state.in_work((self.shared.clock)())
     }
 
     /// Hands out nothing more: every [`Queue::get`], waiting or to come, returns `None`. Runs in progress go on.
@@ -242,7 +252,7 @@ impl<K: Key> Drop for Item<K> {
             return;
         };
         let mut inner = self.shared.lock();
-        let work = inner.state.done(taken, self.shared.now_us());
+        let work = inner.state.done(taken, (self.shared.clock)());
         let news = News::of(&mut inner.state);
         let (waiting, idle) = (inner.state.waiting(), inner.shut_down && inner.state.working() == 0);
         drop(inner);
@@ -300,10 +310,6 @@ impl<K: Key> Shared<K> {
         self.inner.lock().expect("no panic while the queue was locked")
     }
 
-    fn now_us(&self) -> u64 {
-        micros(self.zero.elapsed())
-    }
-
     /// Makes a request and wakes a worker; `None` after shutdown.
     fn change<T>(&self, request: impl FnOnce(&mut Inner<K>, u64) -> T) -> Option<T> {
         let mut inner = self.lock();
@@ -311,7 +317,7 @@ impl<K: Key> Shared<K> {
             return None;
         }
         // Read under the lock, so that the state never sees time go back.
-        let answer = request(&mut inner, self.now_us());
+        let answer = request(&mut inner, (self.clock)());
         let news = News::of(&mut inner.state);
         drop(inner);
         self.wake.notify_one();
@@ -324,7 +330,7 @@ impl<K: Key> Shared<K> {
         if inner.shut_down {
             return Look::ShutDown;
         }
-        let now_us = self.now_us();
+        let now_us = (self.clock)();
         let taken = inner.state.take(now_us);
         let news = News::of(&mut inner.state);
         let next_due_us = inner.state.next_due_us(now_us);
@@ -336,22 +342,17 @@ impl<K: Key> Shared<K> {
                 Look::Found(taken)
             }
             None => Look::Nothing {
-                next_due: next_due_us.and_then(|us| self.at(us)),
+                next_due: next_due_us.map(|due_us| Duration::from_micros(due_us.saturating_sub(now_us))),
             },
         }
     }
-
-    /// `None` for a time so far away that the clock cannot say it: never.
-    fn at(&self, us: u64) -> Option<Instant> {
-        self.zero.checked_add(Duration::from_micros(us))
-    }
 }
 
-async fn wait(woken: impl Future<Output = ()>, next_due: Option<Instant>) {
+async fn wait(woken: impl Future<Output = ()>, next_due: Option<Duration>) {
     match next_due {
-        Some(at) => tokio::select! {
+        Some(wait) => tokio::select! {
             () = woken => {}
-            () = sleep_until(at) => {}
+            () = sleep(wait) => {}
         },
         None => woken.await,
     }

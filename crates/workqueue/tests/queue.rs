@@ -22,7 +22,13 @@ fn limits() -> Limits {
 
 /// Retries wait for their whole ceiling.
 fn queue() -> Queue<&'static str> {
-    Queue::new(limits(), || u64::MAX, ())
+    Queue::new(limits(), clock(), || u64::MAX, ())
+}
+
+/// The clock of the runtime, in microseconds.
+fn clock() -> impl Fn() -> u64 {
+    let zero = Instant::now();
+    move || u64::try_from(zero.elapsed().as_micros()).expect("tests are short")
 }
 
 const fn ms(ms: u64) -> Duration {
@@ -190,7 +196,7 @@ async fn deadlines_are_kept_whichever_workers_are_busy() {
     for workers in 1..=4 {
         for delayed in 1..=workers {
             for immediate in 0..=workers - delayed {
-                let queue: Queue<Number> = Queue::new(limits(), || u64::MAX, ());
+                let queue: Queue<Number> = Queue::new(limits(), clock(), || u64::MAX, ());
                 let mut tasks = JoinSet::new();
                 for _ in 0..workers {
                     let queue = queue.clone();
@@ -308,7 +314,7 @@ impl Metrics for Recorder {
 #[tokio::test(start_paused = true)]
 async fn every_run_is_counted_once_with_its_times() {
     let recorder = Recorder::default();
-    let queue = Queue::new(limits(), || u64::MAX, recorder.clone());
+    let queue = Queue::new(limits(), clock(), || u64::MAX, recorder.clone());
     queue.add("a", Class::UserChange);
     queue.add("a", Class::UserChange);
     advance(ms(30)).await;
@@ -347,7 +353,7 @@ const TENANTS: [usize; 3] = [0, 1, 2];
 
 #[tokio::test(start_paused = true)]
 async fn a_group_is_removed_with_all_that_was_asked_for() {
-    let queue: Queue<Number> = Queue::new(limits(), || u64::MAX, ());
+    let queue: Queue<Number> = Queue::new(limits(), clock(), || u64::MAX, ());
     for number in 0..21 {
         queue.add(Number(number), Class::UserChange);
         queue.add_after(Number(number + 21), Class::Resync, ms(5));
@@ -376,7 +382,7 @@ async fn a_full_queue_sheds_resyncs_and_asks_for_everything_again_once_there_is_
         capacity: 4,
         ..limits()
     };
-    let queue: Queue<Number> = Queue::new(limits, || u64::MAX, recorder.clone());
+    let queue: Queue<Number> = Queue::new(limits, clock(), || u64::MAX, recorder.clone());
     for number in 0..4 {
         queue.add(Number(number), Class::Resync);
     }
@@ -400,7 +406,7 @@ async fn a_full_queue_sheds_resyncs_and_asks_for_everything_again_once_there_is_
 async fn many_workers_never_share_a_key_and_lose_none() {
     const KEYS: usize = 50;
     const ADDS: usize = 20_000;
-    let queue: Queue<Number> = Queue::new(limits(), || u64::MAX, ());
+    let queue: Queue<Number> = Queue::new(limits(), clock(), || u64::MAX, ());
     let busy: Arc<Vec<AtomicU64>> = Arc::new((0..KEYS).map(|_| AtomicU64::new(0)).collect());
     // What was asked for last, and what a run has seen last: equal in the end, or a request was lost.
     let asked: Arc<Vec<AtomicU64>> = Arc::new((0..KEYS).map(|_| AtomicU64::new(0)).collect());

@@ -38,6 +38,35 @@ fn the_echo_of_our_own_write_is_no_news() {
 }
 
 #[test]
+fn what_siblings_say_in_the_same_words_is_kept_once() {
+    let store = store();
+    let labelled = |name: &str, uid: &str, database: &str| {
+        let metadata = json!({
+            "name": name, "uid": uid, "resourceVersion": "5",
+            "labels": {"intent.example.com/database": database},
+            "ownerReferences": [{"controller": true, "uid": "f4b7b0a2-5d3c-4b5e-9d0a-0f2b7c1d2e3f"}],
+        });
+        Child::observe(Kind::Service, &json!({"metadata": metadata})).expect("has all that is required")
+    };
+    let (first, facts) = labelled("orders-rw", "1", "orders");
+    assert!(store.put_child(&key(), first.clone(), facts));
+    let (second, facts) = labelled("orders-pods", "2", "orders");
+    let answered = store.answer_child(&key(), second.clone(), facts);
+    let (third, facts) = labelled("orders-ro", "3", "users");
+    assert!(store.put_child(&key(), third.clone(), facts));
+    let children = store.get(&key()).children;
+    let is_shared = |one: &ChildRef, other: &ChildRef| children[one].marks.is_one_with(&children[other].marks);
+    assert!(is_shared(&first, &second), "they say the same");
+    assert!(!is_shared(&first, &third), "they do not");
+    assert!(
+        Arc::ptr_eq(&answered, &children[&second]),
+        "whoever wrote goes on with what is kept"
+    );
+    let texts = [&first, &second, &third].map(|child| children[child].controller.as_ref().map(|uid| uid.as_ptr()));
+    assert!(texts[0] == texts[1] && texts[1] == texts[2], "one text for all");
+}
+
+#[test]
 fn a_late_answer_does_not_bring_back_what_has_gone() {
     let store = store();
     let database = json!({"metadata": {"name": "orders", "resourceVersion": "1"}, "spec": null});

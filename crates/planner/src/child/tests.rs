@@ -139,7 +139,8 @@ fn what_a_child_is_known_by() {
                 credentials: Some(3),
                 inputs: text("abc"),
                 role: text("primary"),
-            },
+            }
+            .into(),
             owned: None,
             intruders: Box::default(),
             facts: Facts::Plain,

@@ -204,7 +204,7 @@ fn pods() {
                 |_, c| {
                     let pod = child(c, Kind::Pod, "orders-g1-0");
                     pod.controller = Some("other".into());
-                    pod.marks = Marks::default();
+                    pod.marks = Marks::default().into();
                 },
                 &[],
                 vec![],

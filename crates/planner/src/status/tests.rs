@@ -392,7 +392,7 @@ fn events_are_for_transitions() {
         (
             "a restart",
             &settled,
-            |s| child(&mut s.children, Kind::Pod, "orders-g1-0").marks = Marks::default(),
+            |s| child(&mut s.children, Kind::Pod, "orders-g1-0").marks = Marks::default().into(),
             vec![(true, "NotReady"), (false, "Restarting")],
         ),
         (

@@ -83,7 +83,7 @@ fn volumes() {
             ),
             (
                 "one without our labels is somebody else's",
-                |_, c| volume(c).marks = Marks::default(),
+                |_, c| volume(c).marks = Marks::default().into(),
                 &[],
                 vec![Block::NameTaken(claim())],
             ),
@@ -132,7 +132,7 @@ fn credentials() {
                 "nor is it when the volume has lost its labels",
                 |_, c| {
                     drop_child(c, Kind::Secret, "orders-admin");
-                    child(c, Kind::PersistentVolumeClaim, "data-orders-g1-0").marks = Marks::default();
+                    child(c, Kind::PersistentVolumeClaim, "data-orders-g1-0").marks = Marks::default().into();
                 },
                 &[],
                 taken(Kind::PersistentVolumeClaim, "data-orders-g1-0"),
@@ -232,7 +232,8 @@ fn credentials() {
                     secret.marks = Marks {
                         credentials: Some(9),
                         ..Marks::default()
-                    };
+                    }
+                    .into();
                 },
                 &[],
                 vec![Block::NameTaken(admin())],

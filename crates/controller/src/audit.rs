@@ -37,7 +37,7 @@ pub async fn audit(desk: &Desk, store: &Store, queue: &Arc<Queue<Key>>) {
 fn due(desk: &Desk, store: &Store) -> Vec<Key> {
     let (mut due, now) = (Vec::new(), Timestamp::now());
     store.for_each_entry(|key, entry| {
-        let Some(database) = entry.database.as_deref().filter(|database| !database.deleting()) else {
+        let Some(database) = entry.database.as_ref().filter(|database| !database.deleting()) else {
             return;
         };
         if entry.judged.basis != rule::basis(desk, key, database.generation(), now) {
@@ -49,7 +49,7 @@ fn due(desk: &Desk, store: &Store) -> Vec<Key> {
 
 async fn look(desk: &Desk, store: &Store, queue: &Arc<Queue<Key>>, key: &Key) -> Result<(), policy::guard::Busy> {
     let entry = store.get(key);
-    let Some(database) = entry.database.as_deref() else {
+    let Some(database) = entry.database.as_ref() else {
         return Ok(());
     };
     let Ok(spec) = &database.spec else { return Ok(()) };

@@ -3,23 +3,24 @@
 //!
 //! A repair is an apply of the very same fields as before; a change of what is declared is none, and is never put off.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use planner::child::ChildRef;
 use serde_json::Value;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::recent::Recent;
 use crate::store::Key;
 
-/// The last repairs of each child.
+/// The last repairs of each child, by the hash of what it is called: in a minute of many changes they are many.
 #[derive(Default)]
-pub struct Contests(Mutex<Recent<(Key, ChildRef), Repairs>>);
+pub struct Contests(Mutex<Recent<u128, Repairs>>);
 
 struct Repairs {
     /// Hash of the fields.
-    to: u64,
+    to: u128,
     /// When, oldest first.
     at: Vec<Instant>,
 }
@@ -38,16 +39,14 @@ impl Contests {
     }
 
     fn admit_at(&self, key: &Key, child: &ChildRef, to: &Value, now: Instant) -> bool {
-        let mut hasher = DefaultHasher::new();
-        to.hash(&mut hasher);
-        let to = hasher.finish();
+        let (to, child) = (hash_of(to), hash_of(&(key, child)));
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let all = recent.at(now, Self::WINDOW, |repairs| {
             repairs.forget(now);
             !repairs.at.is_empty()
         });
         let none = || Repairs { to, at: Vec::new() };
-        let repairs = all.entry((key.clone(), child.clone())).or_insert_with(none);
+        let repairs = all.entry(child).or_insert_with(none);
         repairs.forget(now);
         if repairs.to != to {
             *repairs = none();
@@ -60,6 +59,12 @@ impl Contests {
         }
         admitted
     }
+}
+
+fn hash_of(value: &impl Hash) -> u128 {
+    let mut hasher = Xxh3::new();
+    value.hash(&mut hasher);
+    hasher.digest128()
 }
 
 impl Repairs {

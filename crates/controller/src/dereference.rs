@@ -4,6 +4,7 @@
 //! accepted spec while a newer one has not been accepted, and the salt of hashes of secret values.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use api::database::DatabaseSpec;
 use api::names;
@@ -44,7 +45,7 @@ pub enum DereferenceError {
 #[derive(Clone, Debug)]
 pub struct Declared {
     /// The spec.
-    pub spec: DatabaseSpec,
+    pub spec: Arc<DatabaseSpec>,
     /// What it refers to.
     pub references: References,
 }
@@ -64,12 +65,12 @@ pub struct Found {
     pub spoilt: Option<CredentialsError>,
 }
 
-/// Reads what the Database refers to. `before`: as it was before its last change, if that is known; if its spec is the
-/// one that was accepted last, that one need not be read.
+/// Reads what the Database refers to. `before`: what was declared before its last change, if that is known; if that is
+/// what was accepted last, that need not be read.
 pub async fn dereference(
     writer: &Writer,
     database: &SeenDatabase,
-    before: Option<&SeenDatabase>,
+    before: Option<&Arc<DatabaseSpec>>,
     children: &Children,
     name: &str,
 ) -> Result<Found, DereferenceError> {
@@ -77,10 +78,9 @@ pub async fn dereference(
     let is_accepted = is_accepted(database, children);
     let before = match latest {
         Some((number, digest)) if !is_accepted => {
-            let spec = before.and_then(|before| before.spec.as_ref().ok());
-            let spec = match spec.filter(|spec| digest_of_value(&as_recorded(spec)) == digest) {
-                Some(spec) => spec.clone(),
-                None => accepted_spec(writer, name, number).await?,
+            let spec = match before.filter(|spec| digest_of_value(&as_recorded(spec)) == digest) {
+                Some(spec) => Arc::clone(spec),
+                None => Arc::new(accepted_spec(writer, name, number).await?),
             };
             Some(Declared {
                 references: references(writer, &spec).await?,
@@ -92,7 +92,7 @@ pub async fn dereference(
     let current = match &database.spec {
         Ok(spec) => Ok(Declared {
             references: references(writer, spec).await?,
-            spec: spec.clone(),
+            spec: Arc::clone(spec),
         }),
         Err(unreadable) => Err(unreadable.clone()),
     };

@@ -1,5 +1,7 @@
 //! One Database read from the API server, for the command line: what a running operator has in its store.
 
+use std::sync::Arc;
+
 use api::database::DatabaseSpec;
 use api::names;
 use engines::catalogue::Catalogue;
@@ -85,10 +87,10 @@ pub async fn preview(
     spec: &DatabaseSpec,
 ) -> Result<Preview, PreviewError> {
     let (mut live, mut children) = observe(client, namespace, name).await?;
-    let current = live.as_ref().and_then(|live| live.spec.clone().ok());
+    let current = live.as_ref().and_then(|live| live.spec.as_deref().ok().cloned());
     let database = match live.take() {
         Some(mut live) => {
-            live.spec = Ok(spec.clone());
+            live.spec = Ok(Arc::new(spec.clone()));
             live
         }
         None => SeenDatabase::undeclared(namespace, name, spec.clone()),

@@ -1,7 +1,5 @@
 //! A Database that no watch shows as it is: a new one, or one that may have gone or lost its label.
 
-use std::sync::Arc;
-
 use planner::deletion;
 use telemetry::Action;
 
@@ -17,10 +15,10 @@ pub(crate) async fn meet(
     key: &Key,
     writer: &Writer,
     entry: &Entry,
-) -> Result<Option<Arc<SeenDatabase>>, ApiError> {
+) -> Result<Option<SeenDatabase>, ApiError> {
     let arrival = cx.arrivals.get(key);
     match (&entry.database, &arrival) {
-        (Some(database), _) if !entry.doubted => return Ok(Some(Arc::clone(database))),
+        (Some(database), _) if !entry.doubted => return Ok(Some(database.clone())),
         // New ones are stamped at once: the answer is all that a read would tell.
         (None, Some(arrival)) if arrival.plain => match stamp(cx, key, writer, arrival).await {
             Ok(database) => return Ok(Some(database)),
@@ -34,7 +32,7 @@ pub(crate) async fn meet(
     match writer.database(&key.name).await {
         Ok(database) => {
             cx.store.believe(key, database.clone());
-            Ok(Some(Arc::new(database)))
+            Ok(Some(database))
         }
         Err(ApiError::NotFound { .. }) => {
             cx.store.remove_database(key);
@@ -44,7 +42,7 @@ pub(crate) async fn meet(
     }
 }
 
-async fn stamp(cx: &Context, key: &Key, writer: &Writer, arrival: &Arrival) -> Result<Arc<SeenDatabase>, ApiError> {
+async fn stamp(cx: &Context, key: &Key, writer: &Writer, arrival: &Arrival) -> Result<SeenDatabase, ApiError> {
     let subject = key.subject(&arrival.uid);
     let Some(change) = deletion::stamp(&subject, &arrival.finalizers, arrival.bucket.as_deref()) else {
         // It has its label, so whatever was told is no longer so.
@@ -56,5 +54,5 @@ async fn stamp(cx: &Context, key: &Key, writer: &Writer, arrival: &Arrival) -> R
     ApiError::count(&cx.metrics, Action::Stamp, &stamped);
     let database = stamped?;
     cx.store.answer_database(key, database.clone());
-    Ok(Arc::new(database))
+    Ok(database)
 }

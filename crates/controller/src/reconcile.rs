@@ -194,7 +194,6 @@ pub async fn reconcile(cx: &Context, key: &Key, permit: &Permit) -> Result<Next,
         cx.fleet.fence(key.bucket, newer);
         return Ok(Next::LookAgain(RAISED_AGAIN));
     }
-    let database = SeenDatabase::clone(&database);
     if database.deleting() {
         finalize(cx, key, &subject, &writer, database, entry).await
     } else {
@@ -217,7 +216,7 @@ async fn converge(
         judged,
         ..
     } = entry;
-    let found = dereference(writer, &database, before.as_deref(), &children, &subject.name).await?;
+    let found = dereference(writer, &database, before.as_ref(), &children, &subject.name).await?;
     cx.metrics.steps.record(Step::Dereference, Outcome::Done);
     let mut verdict = validate(&found, &cx.catalogue);
     let ruling = match &cx.desk {

@@ -337,7 +337,7 @@ impl Writer {
         let text = self.send(&object, request).await?;
         let known = |(store, key): &(Store, Key)| store.database_at(key, version(&text)?);
         match self.known.as_ref().and_then(known) {
-            Some(known) => Ok(SeenDatabase::clone(&known)),
+            Some(known) => Ok(known),
             None => decoded(&object, &text),
         }
     }

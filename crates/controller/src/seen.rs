@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use api::database::{DatabaseSpec, DatabaseStatus};
@@ -146,13 +147,32 @@ impl<const K: usize> Resource for SeenChild<K> {
     }
 }
 
-/// A Database. Its spec may be one that this version cannot read: that is a fault of this one object, not of the list.
+/// A Database. Clones are one piece of memory, until one is changed.
 #[derive(Clone, Debug)]
-pub struct SeenDatabase {
+pub struct SeenDatabase(Arc<DatabaseFacts>);
+
+impl Deref for SeenDatabase {
+    type Target = DatabaseFacts;
+
+    fn deref(&self) -> &DatabaseFacts {
+        &self.0
+    }
+}
+
+impl DerefMut for SeenDatabase {
+    fn deref_mut(&mut self) -> &mut DatabaseFacts {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+/// What is known of a Database. Its spec may be one that this version cannot read: that is a fault of this one object,
+/// not of the list.
+#[derive(Clone, Debug)]
+pub struct DatabaseFacts {
     /// Identity, and what the reconcile reads of the metadata.
     meta: ObjectMeta,
     /// The spec, or the field that cannot be read and why.
-    pub spec: Result<DatabaseSpec, UnreadableSpec>,
+    pub spec: Result<Arc<DatabaseSpec>, UnreadableSpec>,
     /// The status as it was last written. One that cannot be read counts as none, and is written anew.
     pub status: DatabaseStatus,
     /// Whether `intent.example.com/paused` is `true`.
@@ -179,15 +199,28 @@ impl SeenDatabase {
             uid: Some(planner::fresh::UNKNOWN_UID.to_owned()),
             ..ObjectMeta::default()
         };
-        Self {
+        Self(Arc::new(DatabaseFacts {
             meta,
-            spec: Ok(spec),
+            spec: Ok(Arc::new(spec)),
             status: DatabaseStatus::default(),
             paused: false,
             fence: None,
+        }))
+    }
+}
+
+impl SeenDatabase {
+    /// Gives up its own copy of what was declared, if that was known already and nobody else has this one yet.
+    pub fn share_spec(&mut self, known: &Self) {
+        if let Some(facts) = Arc::get_mut(&mut self.0)
+            && facts.spec == known.spec
+        {
+            facts.spec.clone_from(&known.spec);
         }
     }
+}
 
+impl DatabaseFacts {
     /// `metadata.generation`.
     pub fn generation(&self) -> i64 {
         self.meta.generation.unwrap_or_default()
@@ -212,7 +245,7 @@ impl SeenDatabase {
 impl<'de> Deserialize<'de> for SeenDatabase {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let known = |recalled| match recalled {
-            Recalled::Database(known) => Some(Self::clone(&known)),
+            Recalled::Database(known) => Some(known),
             Recalled::Child(..) => None,
         };
         decode(deserializer, known, |object| Self::read(&object))
@@ -223,14 +256,15 @@ impl SeenDatabase {
     fn read<E: de::Error>(object: &Json) -> Result<Self, E> {
         let metadata = at(object, &["metadata"]);
         let status = status(object);
-        let spec = serde_path_to_error::deserialize(part(object, "spec")).map_err(|error| UnreadableSpec {
+        let spec = serde_path_to_error::deserialize(part(object, "spec"));
+        let spec = spec.map(Arc::new).map_err(|error| UnreadableSpec {
             field: format!("spec.{}", error.path()),
             error: error.inner().to_string(),
         });
         let annotation = |name: &str| text(metadata, &["annotations", name]);
         let stamped = annotation(names::FENCE_ANNOTATION).and_then(|fence| fence.parse::<Epoch>().ok());
         let reported = status.fence.and_then(|fence| u64::try_from(fence).ok()).map(Epoch);
-        Ok(Self {
+        Ok(Self(Arc::new(DatabaseFacts {
             fence: stamped.max(reported),
             paused: annotation(names::PAUSED_ANNOTATION) == Some("true"),
             spec,
@@ -243,7 +277,7 @@ impl SeenDatabase {
                 annotations: declared_annotations(at(metadata, &["annotations"])).map_err(E::custom)?,
                 ..identity(object)
             },
-        })
+        })))
     }
 }
 
@@ -295,7 +329,7 @@ impl Resource for SeenDatabase {
         &self.meta
     }
     fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.meta
+        &mut Arc::make_mut(&mut self.0).meta
     }
 }
 

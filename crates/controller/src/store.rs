@@ -10,6 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use api::database::DatabaseSpec;
 use kube::ResourceExt as _;
 use planner::child::{Child, ChildRef, Children, Kind, Text};
 use planner::plan::Subject;
@@ -78,7 +79,7 @@ impl std::fmt::Display for Key {
 #[derive(Clone, Default, Debug)]
 pub struct Entry {
     /// The Database itself; `None` if only children are known.
-    pub database: Option<Arc<SeenDatabase>>,
+    pub database: Option<SeenDatabase>,
     /// No watch shows the Database any more, or not as it is: it has gone, or its label has. It must be read before
     /// anything is decided.
     pub doubted: bool,
@@ -86,9 +87,9 @@ pub struct Entry {
     pub children: Children,
     /// What the last plan rendered.
     pub rendered: Box<Rendered>,
-    /// The Database as it was before its spec was changed, until the change is accepted: the spec that was accepted
-    /// last, probably.
-    pub before: Option<Arc<SeenDatabase>>,
+    /// What was declared before the spec was changed, until the change is accepted: the spec that was accepted last,
+    /// probably.
+    pub before: Option<Arc<DatabaseSpec>>,
     /// What policies said last.
     pub judged: Judged,
     /// Versions at which children went: an answer to an earlier write of ours may arrive after the event of the end,
@@ -117,7 +118,7 @@ struct Shared {
 /// An object that is known already.
 pub enum Recalled {
     /// A Database.
-    Database(Arc<SeenDatabase>),
+    Database(SeenDatabase),
     /// A child of the Database with this key.
     Child(Key, ChildRef, Arc<Child>),
 }
@@ -182,7 +183,7 @@ impl Store {
     }
 
     /// A Database, if what is known of it is of this version.
-    pub fn database_at(&self, key: &Key, at: u64) -> Option<Arc<SeenDatabase>> {
+    pub fn database_at(&self, key: &Key, at: u64) -> Option<SeenDatabase> {
         let all = self.lock();
         let known = all.get(&key.bucket)?.get(key)?.database.as_ref();
         known.filter(|known| version_of(known) == at).cloned()
@@ -251,7 +252,7 @@ impl Store {
         news
     }
 
-    fn take_database(&self, key: &Key, database: SeenDatabase) -> bool {
+    fn take_database(&self, key: &Key, mut database: SeenDatabase) -> bool {
         let mut all = self.lock();
         let Some(entries) = all.get_mut(&key.bucket) else {
             return false;
@@ -265,8 +266,12 @@ impl Store {
         });
         if news {
             let (generation, deleting) = (database.generation(), database.deleting());
-            let known = entry.database.replace(Arc::new(database));
+            if let Some(known) = &entry.database {
+                database.share_spec(known);
+            }
+            let known = entry.database.replace(database);
             let other = known.filter(|known| known.generation() != generation);
+            let other = other.and_then(|known| known.spec.as_ref().ok().cloned());
             entry.before = entry.before.take().or(other).filter(|_| !deleting);
             entry.doubted = false;
         }
@@ -422,7 +427,7 @@ impl Store {
 
     /// Highest version that is known of a Database.
     pub fn highest_database_version(&self, part: Part<'_>) -> u64 {
-        part.highest(&self.lock(), |entry| entry.database.as_deref().map(version_of))
+        part.highest(&self.lock(), |entry| entry.database.as_ref().map(version_of))
     }
 
     /// Databases in `namespace` whose spec refers to this ConfigMap or Secret.

@@ -54,7 +54,7 @@ pub fn validate(found: &Found, catalogue: &Catalogue) -> Verdict {
             &current.spec,
             &current.references,
             catalogue,
-            before.map(|before| &before.spec),
+            before.map(|before| &*before.spec),
         ),
         Err(unreadable) => Err(Refusal {
             faults: vec![Fault {

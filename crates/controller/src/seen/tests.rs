@@ -80,7 +80,7 @@ fn a_spec_that_cannot_be_read_is_a_fault_of_that_database_only() {
     newer["engine"] = json!("cassandra");
     let seen: SeenDatabase = serde_json::from_value(database(&newer, &Value::Null)).expect("still a Database");
     assert_eq!(
-        seen.spec.expect_err("an engine that we do not know").field,
+        seen.spec.as_ref().expect_err("an engine that we do not know").field,
         "spec.engine"
     );
 }

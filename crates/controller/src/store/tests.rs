@@ -192,17 +192,33 @@ fn the_spec_before_a_change_is_kept_until_the_newest_one_is_accepted() {
     let store = store();
     let of = |version: u64, generation: i64| -> SeenDatabase {
         let metadata = json!({"name": "orders", "resourceVersion": version.to_string(), "generation": generation});
-        serde_json::from_value(json!({"metadata": metadata, "spec": null})).expect("a Database")
+        let spec = json!({
+            "engine": "redis", "version": format!("7.{generation}"),
+            "resources": {"requests": {"cpu": "1", "memory": "1Gi", "storage": "1Gi"}},
+        });
+        serde_json::from_value(json!({"metadata": metadata, "spec": spec})).expect("a Database")
     };
-    let before = || store.get(&key()).before.map(|before| before.generation());
+    let before = || store.get(&key()).before.map(|before| before.version.clone());
+    let declared = || {
+        store
+            .get(&key())
+            .database
+            .and_then(|known| known.spec.as_ref().ok().map(Arc::as_ptr))
+    };
     store.put_database(&key(), of(1, 1));
+    let first = declared().expect("it can be read");
     store.put_database(&key(), of(2, 1));
+    assert_eq!(declared(), Some(first), "what is declared is kept once");
     assert_eq!(before(), None, "only its status changed");
     store.put_database(&key(), of(3, 2));
     store.put_database(&key(), of(4, 3));
-    assert_eq!(before(), Some(1), "the oldest that may have been accepted");
+    assert_eq!(
+        before().as_deref(),
+        Some("7.1"),
+        "the oldest that may have been accepted"
+    );
     store.accepted(&key(), 2);
-    assert_eq!(before(), Some(1), "a newer one is not accepted yet");
+    assert_eq!(before().as_deref(), Some("7.1"), "a newer one is not accepted yet");
     store.accepted(&key(), 3);
     assert_eq!(before(), None);
 }

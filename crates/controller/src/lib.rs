@@ -6,8 +6,8 @@
 //! ([`holdings`]) and lets reconciles in ([`gate`]); [`watch`] feeds [`store`] and the queue with what [`seen`] takes of
 //! each object, and [`arrivals`] (`meet`) and [`strays`] with Databases that carry no bucket or the wrong one; `objects`
 //! lists (`listing`) and watches a kind, `reopen` says how soon a watch that broke is opened again; [`requests`] is every request that
-//! is made, [`permit`] the leave to write, [`api_error`] what an answer means; [`live`] reads one Database for the command
-//! line.
+//! is made, [`permit`] the leave to write, [`api_error`] what an answer means; [`events`] tells of transitions; `recent` is
+//! memory of what counts for a while; [`live`] reads one Database for the command line.
 //!
 //! Promise: a Database is reconciled only while its bucket is owned, and never twice at once; a settled one costs no
 //! request, and no failure of one Database keeps another from being looked at.

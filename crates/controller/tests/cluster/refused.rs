@@ -9,12 +9,15 @@ use std::time::Duration;
 use api::database::DatabaseSpec;
 use api::names;
 use api::test_support::{By, Refused, refused};
+use controller::events::Events;
 use controller::live::preview;
+use controller::seen::SeenDatabase;
 use engines::catalogue::Catalogue;
 use futures::{StreamExt as _, stream};
+use kube::Client;
 use kube::api::{DeleteParams, ListParams, Patch};
 use planner::child::Kind;
-use planner::status::REFUSED;
+use planner::status::{Note, REFUSED};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -418,4 +421,40 @@ async fn a_namespace_that_is_deleted_under_its_databases_goes_away() {
     .await;
     println!("the namespace was gone after {} ms", since.elapsed().as_millis());
     operator.stop().await;
+}
+
+/// A pod that goes up and down is one event that counts, and words of any length are told as far as the server takes them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_repeats_is_counted_in_one_event_and_long_words_are_cut() {
+    let Some(bed) = bed("events").await else {
+        return;
+    };
+    let client = Client::try_from(bed.operator_config()).expect("a client");
+    let events = Events::new(client, "test");
+    let metadata = json!({
+        "namespace": bed.namespace, "name": "orders", "uid": "0b1f6c7e-3f0e-4b51-8a5a-6c0e1d2f3a4b", "resourceVersion": "1",
+    });
+    let database: SeenDatabase =
+        serde_json::from_value(json!({"metadata": metadata, "spec": null})).expect("enough of a Database");
+    for time in 1..=3 {
+        let note = Note {
+            warning: true,
+            reason: "NotReady",
+            action: "Serve",
+            message: format!("the {time}. time: {}", "word ".repeat(1000)),
+        };
+        events.publish(&database, &note).await.expect("it is accepted");
+    }
+    let api = bed.api("events.k8s.io", "v1", "Event", "events");
+    let all = api.list(&ListParams::default()).await.expect("events can be listed");
+    let [event] = &all.items[..] else {
+        panic!("{} events", all.items.len());
+    };
+    assert_eq!(event.data["series"]["count"], 3);
+    let note = event.data["note"].as_str().expect("words");
+    assert!(
+        note.starts_with("the 1. time: word") && note.ends_with(" ..."),
+        "{note}"
+    );
+    assert_eq!(event.data["regarding"]["name"], "orders");
 }

@@ -7,7 +7,7 @@
 //! each object, and [`arrivals`] (`meet`) and [`strays`] with Databases that carry no bucket or the wrong one; `objects`
 //! lists (`listing`) and watches a kind, `reopen` says how soon a watch that broke is opened again; [`requests`] is every request that
 //! is made, [`permit`] the leave to write, [`api_error`] what an answer means; [`events`] tells of transitions; `recent` is
-//! memory of what counts for a while; [`live`] reads one Database for the command line.
+//! memory of what counts for a while, `clock` that of the queue; [`live`] reads one Database for the command line.
 //!
 //! Promise: a Database is reconciled only while its bucket is owned, and never twice at once; a settled one costs no
 //! request, and no failure of one Database keeps another from being looked at.
@@ -38,6 +38,7 @@ pub mod api_error;
 pub mod apply;
 pub mod arrivals;
 pub mod audit;
+mod clock;
 pub mod contests;
 pub mod credentials;
 pub mod dereference;
@@ -91,13 +92,6 @@ pub struct Settings {
     pub patience: Duration,
 }
 
-/// Microseconds since now, by the counter of the processor where that can be trusted.
-fn clock() -> impl Fn() -> u64 {
-    let clock = quanta::Clock::new();
-    let zero = clock.raw();
-    move || clock.delta_as_nanos(zero, clock.raw()) / 1000
-}
-
 /// Works in the buckets that the fleet gives to this replica, until the fleet has no more orders. When `stop` turns true
 /// it asks the fleet to take them back: requests in flight are finished, and nothing new is started.
 pub async fn run(
@@ -109,7 +103,7 @@ pub async fn run(
 ) {
     let queue = Arc::new(Queue::new(
         settings.queue,
-        clock(),
+        clock::clock(),
         rand::random::<u64>,
         telemetry.metrics.queue.clone(),
     ));

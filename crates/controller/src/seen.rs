@@ -207,9 +207,7 @@ impl SeenDatabase {
             fence: None,
         }))
     }
-}
 
-impl SeenDatabase {
     /// Gives up its own copy of what was declared, if that was known already and nobody else has this one yet.
     pub fn share_spec(&mut self, known: &Self) {
         if let Some(facts) = Arc::get_mut(&mut self.0)

@@ -109,6 +109,20 @@ mod tests {
     }
 
     #[test]
+    fn many_at_once_leave_no_memory_behind() {
+        let arrivals = Arrivals::default();
+        let keys: Vec<Key> = (0..5000)
+            .map(|number| Key::new("shop", &format!("orders-{number}")))
+            .collect();
+        for key in &keys {
+            arrivals.put(key.clone(), arrival(json!({"name": "orders"})));
+        }
+        keys[1..].iter().for_each(|key| arrivals.remove(key));
+        assert!(arrivals.lock().capacity() <= 64, "{}", arrivals.lock().capacity());
+        assert!(arrivals.get(&keys[0]).is_some(), "the rest is known still");
+    }
+
+    #[test]
     fn a_new_list_of_one_namespace_says_nothing_of_the_others() {
         let arrivals = Arrivals::default();
         let [shop, bank] = ["shop", "bank"].map(|namespace| Key::new(namespace, "orders"));

@@ -3,6 +3,7 @@
 //! Not by `kube`'s recorder: that keeps each event whole for six minutes, and looks through all of them for each new one,
 //! which for 5,000 Databases that are declared at once is twelve million looks.
 
+use std::collections::HashMap;
 use std::hash::Hash as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -46,6 +47,13 @@ struct Told {
     count: i32,
 }
 
+impl Told {
+    /// Whether one that repeats at this time is counted in it.
+    fn counts(&self, at: Instant) -> bool {
+        at.saturating_duration_since(self.last) < SERIES
+    }
+}
+
 impl Events {
     /// Publishes in the name of this member.
     pub fn new(client: Client, member: &str) -> Self {
@@ -76,7 +84,7 @@ impl Events {
             last: at,
             count: 1,
         };
-        if let Some(before) = before.filter(|before| at.saturating_duration_since(before.last) < SERIES) {
+        if let Some(before) = before.filter(|before| before.counts(at)) {
             let again = Told {
                 last: at,
                 count: before.count.saturating_add(1),
@@ -95,9 +103,9 @@ impl Events {
         Ok(())
     }
 
-    fn told<T>(&self, at: Instant, with: impl FnOnce(&mut std::collections::HashMap<u128, Told>) -> T) -> T {
+    fn told<T>(&self, at: Instant, with: impl FnOnce(&mut HashMap<u128, Told>) -> T) -> T {
         let mut recent = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        with(recent.at(at, SERIES, |told| at.saturating_duration_since(told.last) < SERIES))
+        with(recent.at(at, SERIES, |told| told.counts(at)))
     }
 
     async fn create(&self, about: ObjectReference, note: &Note, now: Timestamp) -> Result<(), ApiError> {

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use sharding::Bucket;
 
 use self::data::{is_admin_of, is_volume_of};
+pub(crate) use self::pods::{members, named_members};
 use crate::action::{Action, Effect, Generate, Patch, Why};
 use crate::bodies::{self, Context, Part};
 use crate::child::{Child, ChildRef, Children, Facts, Kind, Text};
@@ -18,6 +19,7 @@ use crate::owned::{OwnedDigest, digest_of_body};
 use crate::rendered::Rendered;
 
 mod data;
+mod pods;
 
 /// Accepted specs that are kept (`docs/api-rules.md`, "What is accepted").
 pub const REVISIONS_KEPT: usize = 10;
@@ -272,14 +274,19 @@ impl<'a> Planner<'a> {
                 .is_some_and(|wanted| has.as_deref() != Some(wanted))
         });
         if differs && !found.deleting {
-            self.plan.actions.push(Action::Patch {
-                child: child.clone(),
-                uid: found.uid.clone(),
-                patch: Patch::Merge(json!({"metadata": {"labels": wanted}})),
-                why: Why::Differs,
-                effect: Effect::None,
-            });
+            self.merge(child, found, json!({"metadata": {"labels": wanted}}), Why::Differs);
         }
+    }
+
+    /// Changes what is not applied, without a restart.
+    fn merge(&mut self, child: &ChildRef, found: &Child, change: Value, why: Why) {
+        self.plan.actions.push(Action::Patch {
+            child: child.clone(),
+            uid: found.uid.clone(),
+            patch: Patch::Merge(change),
+            why,
+            effect: Effect::None,
+        });
     }
 
     /// Everything that is applied: compared with what we own of it, and sent only if it differs.
@@ -375,60 +382,6 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Roles of pods, and restarts of those that run with other inputs than declared. A restart waits until all that
-    /// the new pod will read is in place: made too early, it would come back as it was.
-    fn pods(&mut self) {
-        let set = set_ref(&self.desired.subject);
-        let pending = self.plan.actions.iter().any(|action| {
-            action
-                .child()
-                .is_some_and(|child| matches!(child.kind, Kind::ConfigMap | Kind::Secret | Kind::StatefulSet))
-        });
-        let current = self.children.get(&set).is_some_and(|found| match found.facts {
-            Facts::StatefulSet {
-                generation,
-                observed_generation,
-                ..
-            } => observed_generation >= generation,
-            _ => false,
-        });
-        for (child, pod) in members(&self.desired.subject, self.children).filter(|(_, pod)| !pod.deleting) {
-            if let Some(why) = self.outdated(pod)
-                && current
-                && !pending
-                // A pod that is stopped while something is wrong with its data or credentials may not come back.
-                && self.startable
-            {
-                self.plan.actions.push(Action::RestartPod {
-                    child: child.clone(),
-                    version: pod.version(),
-                    why,
-                });
-            } else if pod.marks.role.as_deref() != Some(PRIMARY) {
-                self.plan.actions.push(Action::Patch {
-                    child: child.clone(),
-                    uid: pod.uid.clone(),
-                    patch: Patch::Merge(json!({"metadata": {"labels": {names::ROLE_LABEL: PRIMARY}}})),
-                    why: Why::Role,
-                    effect: Effect::None,
-                });
-            }
-        }
-    }
-
-    /// Why a pod must be restarted, if it must.
-    fn outdated(&self, pod: &Child) -> Option<Why> {
-        if pod.marks.inputs.as_deref() != Some(self.plan.inputs.as_str()) {
-            Some(Why::InputsChanged)
-        } else if engines::profile(self.desired.intent.engine).credentials_follow_secret
-            && pod.marks.credentials != Some(self.plan.credentials)
-        {
-            Some(Why::CredentialsChanged)
-        } else {
-            None
-        }
-    }
-
     fn surplus(&mut self) {
         let mut revisions: BTreeMap<i64, (&ChildRef, &Child)> = of_kind(self.children, Kind::ControllerRevision)
             .filter(|(_, child)| self.ours(child) && !child.deleting)
@@ -443,9 +396,6 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Value of the role label of the only member that there is, until members replicate.
-const PRIMARY: &str = "primary";
-
 /// The volume of member `ordinal`.
 pub fn claim_ref(subject: &Subject, ordinal: u32) -> ChildRef {
     ChildRef::new(
@@ -456,30 +406,6 @@ pub fn claim_ref(subject: &Subject, ordinal: u32) -> ChildRef {
 
 pub(crate) fn set_ref(subject: &Subject) -> ChildRef {
     Part::Set.child(subject)
-}
-
-/// The pods that our StatefulSet controls. A pod that only carries our labels is somebody else's.
-pub(crate) fn members<'a>(
-    subject: &Subject,
-    children: &'a Children,
-) -> impl Iterator<Item = (&'a ChildRef, &'a Child)> {
-    let set = children
-        .get(&set_ref(subject))
-        .filter(|set| set.is_controlled_by(&subject.uid))
-        .map(|set| &set.uid);
-    of_kind(children, Kind::Pod).filter(move |(_, pod)| set.is_some() && pod.controller.as_ref() == set)
-}
-
-/// The pods that bear the names of members, also after their StatefulSet has gone.
-pub(crate) fn named_members<'a>(
-    subject: &Subject,
-    children: &'a Children,
-) -> impl Iterator<Item = (&'a ChildRef, &'a Child)> {
-    let prefix = format!("{}-", set_ref(subject).name);
-    of_kind(children, Kind::Pod).filter(move |(child, pod)| {
-        let ordinal = child.name.strip_prefix(&prefix);
-        pod.controller.is_some() && ordinal.is_some_and(|ordinal| ordinal.parse::<u32>().is_ok())
-    })
 }
 
 pub(crate) fn of_kind(children: &Children, kind: Kind) -> impl Iterator<Item = (&ChildRef, &Child)> {

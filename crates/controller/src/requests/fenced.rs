@@ -80,14 +80,18 @@ mod tests {
 
     use super::*;
 
-    fn sent(body: &Value, identity: &[(&'static str, &str)]) -> Value {
-        let text = serde_json::to_string(&Fenced {
+    fn text(body: &Value, identity: &[(&'static str, &str)]) -> String {
+        serde_json::to_string(&Fenced {
             body,
             fence: "7",
             bucket: "12",
             identity,
-        });
-        serde_json::from_str(&text.expect("it is JSON")).expect("it is JSON, with no member twice")
+        })
+        .expect("it is JSON")
+    }
+
+    fn sent(body: &Value, identity: &[(&'static str, &str)]) -> Value {
+        serde_json::from_str(&text(body, identity)).expect("it is JSON")
     }
 
     #[test]
@@ -130,13 +134,7 @@ mod tests {
     fn no_member_is_written_twice() {
         let body =
             json!({"metadata": {"uid": "a", "labels": {BUCKET_LABEL: "1"}, "annotations": {FENCE_ANNOTATION: "1"}}});
-        let text = serde_json::to_string(&Fenced {
-            body: &body,
-            fence: "7",
-            bucket: "12",
-            identity: &[("uid", "b")],
-        })
-        .expect("it is JSON");
+        let text = text(&body, &[("uid", "b")]);
         for name in [
             "metadata",
             "uid",

@@ -7,7 +7,7 @@ use api::quantity::Quantity;
 use serde_json::json;
 
 use super::{Block, Desired, Planner, claim_ref, named_members};
-use crate::action::{Action, Effect, Generate, Patch, Why};
+use crate::action::{Generate, Why};
 use crate::bodies;
 use crate::child::{Child, ChildRef, ClaimFacts, Facts, Kind, Text};
 
@@ -107,13 +107,7 @@ impl Planner<'_> {
                 self.block(Block::NameTaken(claim));
                 return;
             }
-            self.plan.actions.push(Action::Patch {
-                child: claim.clone(),
-                uid: found.uid.clone(),
-                patch: Patch::Merge(json!({"metadata": {"labels": labels}})),
-                why: Why::Differs,
-                effect: Effect::None,
-            });
+            self.merge(&claim, found, json!({"metadata": {"labels": labels}}), Why::Differs);
         } else {
             let expected = [
                 ("engine", &marks.engine, engine.as_str()),
@@ -152,33 +146,32 @@ impl Planner<'_> {
         };
         let wanted = &self.desired.intent.storage;
         if *wanted > requested {
-            self.plan.actions.push(Action::Patch {
-                child: claim.clone(),
-                uid: found.uid.clone(),
-                patch: Patch::Merge(json!({"spec": {"resources": {"requests": {"storage": wanted.to_string()}}}})),
-                why: Why::Grow,
-                effect: Effect::None,
-            });
+            let storage = json!({"storage": wanted.to_string()});
+            self.merge(
+                claim,
+                found,
+                json!({"spec": {"resources": {"requests": storage}}}),
+                Why::Grow,
+            );
         }
     }
 }
 
 /// Whether a volume of the right name holds data that this engine and major wrote for a Database of this name.
 pub(super) fn is_volume_of(claim: &Child, desired: &Desired) -> bool {
-    let marks = &claim.marks;
-    claim.controller.is_none()
-        && marks.managed_by.as_deref() == Some(names::FIELD_MANAGER)
-        && marks.database.as_deref() == Some(desired.subject.name.as_str())
-        && marks.engine.as_deref() == Some(desired.intent.engine.as_str())
-        && marks.major.as_deref() == Some(desired.intent.release.major.as_str())
-        && marks.lineage.is_some()
+    outlives(claim, desired) && claim.marks.major.as_deref() == Some(desired.intent.release.major.as_str())
 }
 
 /// Whether a Secret of the right name holds the administrator's credentials of this Database and engine: one that we
 /// made, now or for the Database of this name that went before.
 pub(super) fn is_admin_of(secret: &Child, desired: &Desired) -> bool {
-    let marks = &secret.marks;
-    secret.controller.is_none()
+    outlives(secret, desired)
+}
+
+/// Whether this was made to outlive a Database of this name and engine.
+fn outlives(child: &Child, desired: &Desired) -> bool {
+    let marks = &child.marks;
+    child.controller.is_none()
         && marks.managed_by.as_deref() == Some(names::FIELD_MANAGER)
         && marks.database.as_deref() == Some(desired.subject.name.as_str())
         && marks.engine.as_deref() == Some(desired.intent.engine.as_str())

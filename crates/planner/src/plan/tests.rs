@@ -419,3 +419,22 @@ fn a_fresh_database_is_stamped_and_accepted_before_anything_is_made() {
         ]
     );
 }
+
+#[test]
+fn a_body_that_is_to_be_sent_need_not_be_made_again_to_be_compared() {
+    let (desired, mut rendered) = (desired(Engine::Redis), Rendered::default());
+    let observed = Observed {
+        stamp: None,
+        children: Children::new(),
+    };
+    let plan = plan_again(&desired, &observed, &mut rendered);
+    for part in [Part::Account, Part::Rw, Part::Pods, Part::Config, Part::Set] {
+        let child = part.child(&desired.subject);
+        let sent = plan.actions.iter().find_map(|action| match action {
+            Action::Apply { child: to, body, .. } if *to == child => Some(digest_of_body(body)),
+            _ => None,
+        });
+        assert!(sent.is_some(), "{child} is made");
+        assert_eq!(rendered.digest(part), sent, "{child}");
+    }
+}
